@@ -1,0 +1,1 @@
+//! The data directory seen from the disk; reads only.

@@ -1,0 +1,4 @@
+//! What BOSH rendered, and only here: raw properties become one checked configuration, with all faults
+//! told together; paths come from one root.
+
+pub mod paths;

@@ -1,0 +1,1 @@
+//! Stopping and leaving: what pre-stop intends and what drain does about it.
