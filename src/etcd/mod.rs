@@ -6,4 +6,5 @@ pub mod connect;
 pub mod http;
 pub mod id;
 pub mod member;
+pub mod process;
 pub mod tls;

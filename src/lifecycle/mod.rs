@@ -2,3 +2,4 @@
 
 pub mod drain;
 pub mod launch;
+pub mod records;

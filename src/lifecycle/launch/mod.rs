@@ -1,1 +1,4 @@
 //! The launcher: `observe → decide → act` until etcd runs, then stay as its parent.
+
+pub mod listener;
+pub mod readiness;
