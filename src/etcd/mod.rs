@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod connect;
+pub mod handover;
 pub mod http;
 pub mod id;
 pub mod member;
