@@ -24,3 +24,8 @@ pub async fn launcher_page(
 ) -> Result<Answer, ConnectError> {
     http::get(target, page, reach.as_admin.clone(), limit).await
 }
+
+/// Runs a door's work on a runtime of this one thread: small, and etcd is then forked by the main thread.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
