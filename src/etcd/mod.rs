@@ -6,4 +6,6 @@ pub mod connect;
 pub mod http;
 pub mod id;
 pub mod member;
+pub mod quorum;
 pub mod tls;
+pub mod version;
