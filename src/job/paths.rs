@@ -63,6 +63,11 @@ impl Paths {
         self.ephemeral().join("initialised")
     }
 
+    /// What bpm's pre_start hook saw of the persistent disk.
+    pub fn store_seen(&self) -> PathBuf {
+        self.ephemeral().join("store-seen.json")
+    }
+
     /// The job's directory.
     pub fn job(&self) -> PathBuf {
         self.root.join("jobs/etcd")

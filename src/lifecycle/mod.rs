@@ -1,4 +1,26 @@
 //! Told in BOSH's words: one room per moment of an instance's life.
 
+use std::time::Duration;
+
+use crate::etcd::connect::{ConnectError, Target};
+use crate::etcd::http::{self, Answer};
+use crate::job::reach::Reach;
+
+pub mod container_start;
 pub mod drain;
+pub mod healthy;
+pub mod intent;
 pub mod launch;
+pub mod pre_start;
+pub mod records;
+pub mod vcap;
+
+/// Reads a page of a launcher as administrator.
+pub async fn launcher_page(
+    target: &Target,
+    page: &str,
+    reach: &Reach,
+    limit: Duration,
+) -> Result<Answer, ConnectError> {
+    http::get(target, page, reach.as_admin.clone(), limit).await
+}
