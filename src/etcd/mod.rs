@@ -2,6 +2,7 @@
 //! knows `etcd-client`, rustls or HTTP.
 
 pub mod client;
+pub mod config;
 pub mod connect;
 pub mod handover;
 pub mod http;
