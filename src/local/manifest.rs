@@ -381,6 +381,11 @@ impl InstanceGroup {
         })
     }
 
+    /// Whether instances of the group `name` belong to this group now: its own, and those it takes over.
+    pub fn owns(&self, name: &str) -> bool {
+        self.name == name || self.migrated_from.iter().any(|former| former.name == name)
+    }
+
     /// The job of that name.
     pub fn job(&self, name: &str) -> Option<&JobUse> {
         self.jobs.iter().find(|job| job.name == name)

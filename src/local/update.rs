@@ -92,7 +92,8 @@ pub fn plan(
     let of_group = |group: &InstanceGroup| -> Vec<&Desired> {
         desired.iter().filter(|one| one.identity.group == group.name).collect()
     };
-    let removed = obsolete.iter().filter(|gone| manifest.group(&gone.group).is_none()).cloned().collect();
+    let is_wanted = |group: &str| manifest.instance_groups.iter().any(|wanted| wanted.owns(group));
+    let removed = obsolete.iter().filter(|gone| !is_wanted(&gone.group)).cloned().collect();
     let missing = manifest
         .instance_groups
         .iter()
@@ -130,7 +131,7 @@ fn group_update(
         max_in_flight: circumstances.max_in_flight.unwrap_or(group.update.max_in_flight),
         ..group.update
     };
-    let leaving: Vec<_> = obsolete.iter().filter(|gone| gone.group == group.name).cloned().collect();
+    let leaving: Vec<_> = obsolete.iter().filter(|gone| group.owns(&gone.group)).cloned().collect();
     let workers = policy.max_in_flight.of(leaving.len());
     let deletions = Wave::of(leaving, workers, false);
 
