@@ -11,6 +11,7 @@ pub mod drain;
 pub mod healthy;
 pub mod intent;
 pub mod launch;
+pub mod post_stop;
 pub mod pre_start;
 pub mod records;
 pub mod vcap;

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::records::{self, ExitRecord};
+use super::launch::records::ExitRecord;
+use super::records;
 use crate::job::paths::Paths;
 use crate::journal;
 
@@ -11,7 +12,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<()> {
     match records::read::<ExitRecord>(paths)? {
         Some(record) => journal::info(
             "the job has stopped",
-            &json!({"exit_code": record.ended.exit_code(), "graceful": record.is_graceful(), "at": record.at}),
+            &json!({"how": record.how, "member_id": record.member_id}),
         ),
         None => journal::warn(
             "the job has stopped without an exit record",

@@ -87,12 +87,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until dropped.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    board: Arc<Board>,
-    readiness: Arc<Readiness>,
-) {
+pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, doors: Doors) {
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {

@@ -16,13 +16,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::act::Actor;
-use super::attestation::{PeerState, Progress, STATE_VERSION};
+use super::attestation::{Nonce, PeerState, Progress, STATE_VERSION};
 use super::decide::claim::Memory;
 use super::decide::plan::{NonceDuty, Plan};
 use super::decide::{Decision, decide, honest, settled};
 use super::listener::{self, Board};
 use super::metrics::Metrics;
-use super::observation::Observation;
+use super::observation::{Disk, History, Observation};
 use super::observe::{Observer, unix_secs};
 use super::readiness::Readiness;
 use super::supervise::{OwnMember, Signals, supervise};
@@ -148,7 +148,12 @@ impl Launcher<'_> {
             "etcd started",
             &json!({"pid": etcd.pid(), "plan": decision.plan.name(), "elapsed_ms": millis(self.started.elapsed())}),
         );
-        let own = OwnMember { target: reach::own_etcd(job), tls: reach.grpc.clone() };
+        let member_id = match &decision.plan {
+            Plan::Start(start) => start.member_id,
+            Plan::Bootstrap(bootstrap) => bootstrap.member_id,
+            other => unreachable!("plan {} does not start etcd in this version", other.name()),
+        };
+        let own = OwnMember { member_id, target: reach::own_etcd(job), tls: reach.grpc.clone() };
         self.readiness.set_etcd(own.target.clone(), own.tls.clone()).await;
         let follow_up = async {
             if matches!(decision.plan, Plan::Bootstrap(_)) {
@@ -212,7 +217,7 @@ impl Launcher<'_> {
             version: STATE_VERSION,
             instance: seen.own.instance.clone(),
             disk: seen.disk.class(),
-            nonce: seen.attestation().cloned(),
+            nonce: attested(seen),
             bootstrap: seen.records.bootstrap.clone().or_else(|| match &decision.plan {
                 // Told from the moment it is decided: the others follow without a second look.
                 Plan::Bootstrap(bootstrap) => Some(bootstrap.record()),
@@ -222,7 +227,7 @@ impl Launcher<'_> {
             restore_request: seen.records.restore_request.as_ref().map(|request| request.id.clone()),
             cluster_id: seen.disk.cluster_id(),
             member_id: match &seen.disk {
-                super::observation::Disk::Data(data) => Some(data.member_id),
+                Disk::Data(data) => Some(data.member_id),
                 _ => None,
             },
             peer_urls: [seen.own.peer_url.clone()].into(),
@@ -248,6 +253,15 @@ impl Launcher<'_> {
             "etcd": etcd,
         }))
     }
+}
+
+/// The nonce of a disk that never had a member, as far as disk, records and VM know.
+fn attested(seen: &Observation) -> Option<Nonce> {
+    let virgin = match seen.disk {
+        Disk::Empty { history } | Disk::Partial { history } => history == History::Virgin,
+        Disk::Unmounted | Disk::Foreign { .. } | Disk::Damaged { .. } | Disk::Data(_) => false,
+    };
+    seen.records.nonce.clone().filter(|_| virgin && !seen.records.tell_of_a_member())
 }
 
 /// Whether the plan changed something, so that looking again at once makes sense.
