@@ -40,7 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, variables: &Variables<
     };
     let arguments: Vec<OsString> = arguments.collect();
     let paths = Paths::default();
-    let binary = match tool::find(tool, &paths.etcd_package(), variables("PATH")) {
+    let binary = match tool::find(tool, &paths.etcd_package(), variables("PATH").as_deref()) {
         Ok(binary) => binary,
         Err(complaint) => return complaint,
     };
@@ -70,7 +70,7 @@ fn connection(paths: &Paths, arguments: &[OsString], variables: &Variables<'_>) 
         endpoints::load(&paths.job_json(), local).map_err(|doubt| warn(&doubt)).ok()
     };
     let admin = Admin::below(&paths.config());
-    let changes = environment::decide(&said, &admin, endpoints);
+    let changes = environment::decide(said, &admin, endpoints);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     for doubt in credentials::doubts(&admin, &changes, now) {
         warn(&doubt);

@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn every_value_has_the_type_etcd_wants() {
         let mut config = config();
-        config.corrupt_check_time = Duration::from_secs(4 * 3600);
+        config.corrupt_check_time = Duration::from_hours(4);
         config.auto_compaction_mode = "revision".to_owned();
         config.auto_compaction_retention = "5000".to_owned();
 

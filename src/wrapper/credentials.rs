@@ -116,7 +116,7 @@ mod tests {
 
         fn doubts(&self, flags: &[Setting]) -> Vec<String> {
             let admin = Admin::below(self.0.path());
-            let changes = environment::decide(&environment::said(flags, &|_| None), &admin, None);
+            let changes = environment::decide(environment::said(flags, &|_| None), &admin, None);
             let directory = format!("{}/", self.0.path().display());
             let doubts = doubts(&admin, &changes, IN_2026);
             doubts.into_iter().map(|doubt| doubt.what.replace(&directory, "")).collect()

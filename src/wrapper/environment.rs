@@ -67,12 +67,12 @@ pub enum How {
 pub struct Said([How; 4]);
 
 impl Said {
-    fn how(&self, setting: Setting) -> How {
+    fn how(self, setting: Setting) -> How {
         self.0[setting as usize]
     }
 
     /// Whether the user said whom to ask.
-    pub fn endpoints(&self) -> bool {
+    pub fn endpoints(self) -> bool {
         self.how(Setting::Endpoints) != How::NotGiven
     }
 }
@@ -123,7 +123,7 @@ pub enum Change {
 }
 
 /// What to change. `endpoints` is absent when they are not known.
-pub fn decide(said: &Said, admin: &Admin, endpoints: Option<String>) -> Vec<Change> {
+pub fn decide(said: Said, admin: &Admin, endpoints: Option<String>) -> Vec<Change> {
     // A certificate of the user's with a key of ours would fail with a riddle.
     let pair_is_open = [Setting::Cert, Setting::Key].map(|half| said.how(half)) == [How::NotGiven; 2];
     let mut endpoints = endpoints;
@@ -167,7 +167,7 @@ mod tests {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         };
         let endpoints = Some("https://a:2379".to_owned());
-        decide(&said(flags, &lookup), &Admin::below(Path::new(CONFIG)), endpoints)
+        decide(said(flags, &lookup), &Admin::below(Path::new(CONFIG)), endpoints)
     }
 
     #[test]
@@ -211,6 +211,6 @@ mod tests {
     fn unknown_endpoints_are_left_to_etcdctl() {
         let said = said(&[], &|_| None);
         let [_, cacert, cert, key] = ours();
-        assert_eq!(decide(&said, &Admin::below(Path::new(CONFIG)), None), [cacert, cert, key]);
+        assert_eq!(decide(said, &Admin::below(Path::new(CONFIG)), None), [cacert, cert, key]);
     }
 }

@@ -1,6 +1,6 @@
 //! Finding the real tool: the package's, or else the first on PATH that is not one of our own scripts.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -33,9 +33,9 @@ impl Tool {
 }
 
 /// The real tool. `path` is the user's PATH.
-pub fn find(tool: Tool, package: &Path, path: Option<OsString>) -> Result<PathBuf, Complaint> {
+pub fn find(tool: Tool, package: &Path, path: Option<&OsStr>) -> Result<PathBuf, Complaint> {
     let mut directories = vec![package.to_owned()];
-    directories.extend(path.as_deref().into_iter().flat_map(std::env::split_paths));
+    directories.extend(path.into_iter().flat_map(std::env::split_paths));
     // Only fails for a directory with a colon in its name, which came out of split_paths without one.
     let searched = std::env::join_paths(&directories).unwrap_or_else(|_| package.into());
     which::which_in_global(tool.name(), Some(&searched))
@@ -95,11 +95,11 @@ mod tests {
         executable(&package.join("etcdctl"), "#!/bin/sh\n");
         executable(&other.join("etcdctl"), "#!/bin/sh\n");
 
-        let found = find(Tool::Etcdctl, &package, Some(other.clone().into())).unwrap();
+        let found = find(Tool::Etcdctl, &package, Some(other.as_os_str())).unwrap();
         assert_eq!(found, package.join("etcdctl"));
 
         std::fs::remove_file(package.join("etcdctl")).unwrap();
-        let found = find(Tool::Etcdctl, &package, Some(other.clone().into())).unwrap();
+        let found = find(Tool::Etcdctl, &package, Some(other.as_os_str())).unwrap();
         assert_eq!(found, other.join("etcdctl"));
     }
 
@@ -117,13 +117,13 @@ mod tests {
         std::fs::create_dir(directory("plain")).unwrap();
         crate::atomic_file::write(&directory("plain").join("etcdctl"), b"", 0o644).unwrap();
         executable(&directory("real").join("etcdctl"), "#!/bin/sh\n");
-        let path =
-            |names: &[&str]| Some(std::env::join_paths(names.iter().map(|name| directory(name))).unwrap());
+        let find_in = |names: &[&str]| {
+            let path = std::env::join_paths(names.iter().map(|name| directory(name))).unwrap();
+            find(Tool::Etcdctl, &directory("none"), Some(&path))
+        };
 
-        let found = find(Tool::Etcdctl, &directory("none"), path(&["job", "link", "plain", "real"]));
-        assert_eq!(found.unwrap(), directory("real").join("etcdctl"));
-
-        let complaint = find(Tool::Etcdctl, &directory("none"), path(&["job", "link", "plain"])).unwrap_err();
+        assert_eq!(find_in(&["job", "link", "plain", "real"]).unwrap(), directory("real").join("etcdctl"));
+        let complaint = find_in(&["job", "link", "plain"]).unwrap_err();
         assert_eq!(complaint.exit, Exit::Code(127));
         assert_eq!(find(Tool::Etcdctl, &directory("none"), None).unwrap_err(), complaint);
     }
