@@ -195,3 +195,6 @@ impl Order {
         (!is_bootstrap, !in_its_zone, identity.az.clone(), identity.slug())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 
 mod consumer;
 mod provider;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,8 @@
 //! docs/contract.md#local-manifest
 
 mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
