@@ -98,6 +98,11 @@ impl Paths {
         self.run().join("intent.json")
     }
 
+    /// Laid by an operator: refusals and holds of a stop do not count.
+    pub fn force_leave(&self) -> PathBuf {
+        self.run().join("force-leave")
+    }
+
     /// How far drain got.
     pub fn drain_progress(&self) -> PathBuf {
         self.run().join("drain.json")

@@ -8,11 +8,16 @@ use crate::job::reach::Reach;
 
 pub mod container_start;
 pub mod drain;
+pub mod evict;
 pub mod healthy;
 pub mod intent;
 pub mod launch;
+pub mod own_launcher;
+pub mod post_deploy;
+pub mod post_start;
 pub mod post_stop;
 pub mod pre_start;
+pub mod pre_stop;
 pub mod records;
 pub mod vcap;
 

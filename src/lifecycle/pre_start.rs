@@ -50,6 +50,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<()> {
 fn clear_last_stop(paths: &Paths) -> anyhow::Result<()> {
     intent::clear(paths).context("clear the intent of the last pre-stop")?;
     atomic_file::remove(&paths.drain_progress()).context("clear the progress of the last drain")?;
+    atomic_file::remove(&paths.force_leave()).context("clear the override of the last stop")?;
     // The directory belongs to user vcap: nothing in it is followed, only unlinked.
     records::remove::<DrainBegun>(paths).context("clear the mark of the last drain").or_else(|error| {
         // No disk yet: then there is no mark either.
