@@ -174,9 +174,8 @@ pub fn may_open(binary: EtcdVersion, found: EtcdVersion) -> Result<(), Incompati
     match binary.minors_above(found) {
         Some(0 | 1) => Ok(()),
         Some(above) if above > 1 => Err(Incompatible::TooNew { binary, found }),
-        Some(_) => Err(Incompatible::TooOld { binary, found }),
         None if binary > found => Err(Incompatible::TooNew { binary, found }),
-        None => Err(Incompatible::TooOld { binary, found }),
+        Some(_) | None => Err(Incompatible::TooOld { binary, found }),
     }
 }
 

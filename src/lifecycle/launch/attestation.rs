@@ -139,6 +139,13 @@ pub enum DiskClass {
     Data,
 }
 
+impl DiskClass {
+    /// Whether no member is on it.
+    pub const fn is_empty(self) -> bool {
+        matches!(self, Self::Empty | Self::Partial)
+    }
+}
+
 impl fmt::Display for DiskClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -215,10 +222,7 @@ pub struct PeerState {
 impl PeerState {
     /// Whether it says that its disk never had a member.
     pub fn attests(&self) -> Option<&Nonce> {
-        match self.disk {
-            DiskClass::Empty | DiskClass::Partial => self.nonce.as_ref(),
-            DiskClass::Unmounted | DiskClass::Foreign | DiskClass::Damaged | DiskClass::Data => None,
-        }
+        if self.disk.is_empty() { self.nonce.as_ref() } else { None }
     }
 }
 

@@ -67,6 +67,7 @@ pub struct Own {
     pub binary: EtcdVersion,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
 fn as_property<S: Serializer>(flag: &BootstrapFlag, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match flag {
         BootstrapFlag::Off => "false",
@@ -75,6 +76,7 @@ fn as_property<S: Serializer>(flag: &BootstrapFlag, serializer: S) -> Result<S::
     })
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
 fn as_policy<S: Serializer>(policy: &OnRemovedMember, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match policy {
         OnRemovedMember::Rejoin => "rejoin",

@@ -199,7 +199,7 @@ pub struct Replace {
 }
 
 /// Move the content of the data directory aside; nothing is ever deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Aside {
     /// Why, as it appears in the directory's name.
     pub reason: AsideReason,

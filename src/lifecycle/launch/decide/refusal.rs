@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::step::Step;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::version::Incompatible;
 use crate::lifecycle::launch::attestation::InstanceId;
@@ -82,7 +83,9 @@ pub enum Refusal {
     /// A plan that this version of the release does not carry out.
     NotYet {
         /// The name of the plan.
-        plan: String,
+        plan: &'static str,
+        /// The step that is missing.
+        step: Step,
         /// Why it would have been the plan.
         because: String,
     },
@@ -132,6 +135,25 @@ pub enum NoRestore {
 }
 
 impl Refusal {
+    /// Whether no answer of another instance could change it.
+    pub(super) const fn is_about_this_disk_alone(&self) -> bool {
+        match self {
+            Self::AlreadyRunning { .. }
+            | Self::Unmounted
+            | Self::Foreign { .. }
+            | Self::WrongVersion { with: FitsNot::Data, .. } => true,
+            Self::WrongVersion { with: FitsNot::Cluster { .. }, .. }
+            | Self::Removed { .. }
+            | Self::WrongCluster { .. }
+            | Self::LoneVoter { .. }
+            | Self::Damaged { .. }
+            | Self::TwoClusters { .. }
+            | Self::UrlInUse { .. }
+            | Self::BackupExists { .. }
+            | Self::NotYet { .. } => false,
+        }
+    }
+
     /// What happened, why it matters, what to do next.
     pub fn complaint(&self) -> Complaint {
         let (what, why, next) = self.parts();
@@ -218,9 +240,9 @@ impl Refusal {
                 "run errand restore to get the data back, or deploy with bootstrap_cluster: again to start without it"
                     .to_owned(),
             ),
-            Self::NotYet { plan, because } => (
-                format!("'{plan}' is due, which this version of the release does not carry out: {because}"),
-                "nothing was changed".to_owned(),
+            Self::NotYet { plan, step, because } => (
+                format!("'{plan}' is due ({because}), but this version of the release does not know how to '{step}'"),
+                "half a plan is worse than none; nothing was changed".to_owned(),
                 "deploy a later version of this release".to_owned(),
             ),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::claim::Claim;
-use super::refusal::{Answering, answering, list};
+use super::refusal::list;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::lifecycle::launch::attestation::{DiskClass, InstanceId, LinkHash};
 use crate::lifecycle::launch::observation::Unreachable;
@@ -48,8 +48,11 @@ pub enum Waiting {
         /// What the store said.
         why: String,
     },
-    /// All disks are empty, and this deploy may not create a cluster.
-    NotAskedToBootstrap,
+    /// Nobody has data, and this deploy may not create a cluster.
+    NotAskedToBootstrap {
+        /// Who could not be asked, and why.
+        silent: BTreeMap<InstanceId, Unreachable>,
+    },
     /// Not every instance attests that its disk never had a member.
     Attestations {
         /// Who does not, and why.
@@ -74,15 +77,10 @@ pub enum Waiting {
         /// Who runs it.
         by: InstanceId,
     },
-    /// Nobody who could be asked has data, and some cannot be asked.
-    Silence {
-        /// Who, and why.
-        silent: BTreeMap<InstanceId, Unreachable>,
-    },
-    /// Clusters answer, but none could be asked for its list of members.
-    NotServing {
-        /// Which, and who runs them.
-        clusters: Answering,
+    /// A first boot waits for this disk, but this deploy may not take part in one.
+    FirstBootNeedsFlag {
+        /// Who runs it.
+        by: InstanceId,
     },
 }
 
@@ -131,6 +129,11 @@ pub enum Missing {
         /// Ours.
         ours: LinkHash,
     },
+    /// Another instance answers at its address.
+    SomebodyElse {
+        /// Which.
+        claims: InstanceId,
+    },
     /// It has the same nonce as another instance: one disk is a copy of the other.
     SameNonce,
     /// Its etcd runs or cannot be asked whether it does.
@@ -152,6 +155,7 @@ impl Missing {
             Self::OtherLink { theirs, ours } => {
                 format!("was deployed with another list of instances ({theirs}, here {ours})")
             }
+            Self::SomebodyElse { claims } => format!("{claims} answers at its address"),
             Self::SameNonce => "its disk is a copy of another instance's".to_owned(),
             Self::PeerPort { said } => format!("its peer port: {said}"),
         }
@@ -183,12 +187,13 @@ impl Waiting {
             Self::Draining { .. } => "stop",
             Self::NotSafe { .. } => "replace",
             Self::BackupUnknown { .. }
-            | Self::NotAskedToBootstrap
+            | Self::NotAskedToBootstrap { .. }
             | Self::Attestations { .. }
             | Self::OwnNonce
             | Self::LostData { .. }
-            | Self::FirstBootUnseen { .. } => "bootstrap",
-            Self::NoQuorum { .. } | Self::Silence { .. } | Self::NotServing { .. } => "no-quorum",
+            | Self::FirstBootUnseen { .. }
+            | Self::FirstBootNeedsFlag { .. } => "bootstrap",
+            Self::NoQuorum { .. } => "no-quorum",
         }
     }
 
@@ -222,8 +227,8 @@ impl Waiting {
                 "repair the store's access, or deploy with bootstrap_cluster: again to start without it"
                     .to_owned(),
             ),
-            Self::NotAskedToBootstrap => (
-                "all disks are empty, and this deploy may not create a cluster".to_owned(),
+            Self::NotAskedToBootstrap { silent } => (
+                format!("nobody has data, and this deploy may not create a cluster{}", and_silent(silent)),
                 "a cluster is created only when asked for: empty disks can also mean that data was lost"
                     .to_owned(),
                 "for a first deploy add -o deployment/operations/bootstrap.yml; else run errand restore"
@@ -266,15 +271,10 @@ impl Waiting {
                 "only the running members tell whether this disk is still waited for".to_owned(),
                 format!("if it lasts, look why etcd does not run on {by}"),
             ),
-            Self::Silence { silent } => (
-                format!("nobody who answers has data, and some do not answer: {}", silences(silent)),
-                "the data may be with those who are silent".to_owned(),
-                "repair what each of them says above".to_owned(),
-            ),
-            Self::NotServing { clusters } => (
-                format!("{} answers, but serves no linearizable reads", answering(clusters)),
-                "a list of members that may be stale is nothing to act on".to_owned(),
-                "`etcd-status` shows who is missing".to_owned(),
+            Self::FirstBootNeedsFlag { by } => (
+                format!("{by} takes part in a first boot that waits for this disk, but this deploy may not create a cluster"),
+                "bootstrap_cluster was on when that first boot began and is off now".to_owned(),
+                "deploy once more with -o deployment/operations/bootstrap.yml".to_owned(),
             ),
         }
     }
