@@ -314,7 +314,7 @@ fn a_broken_log_is_damage() {
 #[test]
 fn a_log_of_several_files_with_snapshots_is_data_until_a_needed_file_is_gone() {
     let member = Member::new();
-    let etcd = member.start(&["--experimental-snapshot-catchup-entries=5", "--snapshot-count=20"]);
+    let etcd = member.start(&["--snapshot-count=20"]);
     let value = vec![b'x'; 1 << 20];
     while member.wal().len() < 3 {
         etcd.etcdctl(&["put", "large"], &value);

@@ -74,7 +74,7 @@ pub(super) fn meta_page(id: u64, pages: u64, txid: u64) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(0xED0C_DAED_u32.to_le_bytes());
     body.extend(2_u32.to_le_bytes());
-    body.extend((PAGE as u32).to_le_bytes());
+    body.extend(le32(PAGE));
     body.extend(0_u32.to_le_bytes());
     for number in [2, 0, u64::MAX, pages, txid] {
         body.extend(number.to_le_bytes());
@@ -92,9 +92,7 @@ pub(super) fn leaf_page(id: u64, items: &[(u32, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut content = Vec::new();
     for (index, (flags, key, value)) in items.iter().enumerate() {
         let position = (items.len() - index) * 16 + content.len();
-        for number in [*flags as usize, position, key.len(), value.len()] {
-            page.extend((number as u32).to_le_bytes());
-        }
+        page.extend([flags.to_le_bytes(), le32(position), le32(key.len()), le32(value.len())].concat());
         content.extend([key.as_slice(), value].concat());
     }
     page.extend(content);
@@ -107,8 +105,7 @@ pub(super) fn branch_page(id: u64, children: &[(Vec<u8>, u64)]) -> Vec<u8> {
     let mut content: Vec<u8> = Vec::new();
     for (index, (key, child)) in children.iter().enumerate() {
         let position = (children.len() - index) * 16 + content.len();
-        page.extend((position as u32).to_le_bytes());
-        page.extend((key.len() as u32).to_le_bytes());
+        page.extend([le32(position), le32(key.len())].concat());
         page.extend(child.to_le_bytes());
         content.extend(key);
     }
@@ -117,13 +114,18 @@ pub(super) fn branch_page(id: u64, children: &[(Vec<u8>, u64)]) -> Vec<u8> {
 }
 
 fn header(id: u64, flags: u16, count: usize) -> Vec<u8> {
-    [&id.to_le_bytes()[..], &flags.to_le_bytes(), &(count as u16).to_le_bytes(), &[0; 4]].concat()
+    let count = u16::try_from(count).unwrap();
+    [&id.to_le_bytes()[..], &flags.to_le_bytes(), &count.to_le_bytes(), &[0; 4]].concat()
+}
+
+fn le32(number: usize) -> [u8; 4] {
+    u32::try_from(number).unwrap().to_le_bytes()
 }
 
 /// Whole pages, with the number of overflow pages in the header.
 fn padded(mut page: Vec<u8>) -> Vec<u8> {
     let pages = page.len().div_ceil(PAGE);
-    page[12..16].copy_from_slice(&(pages as u32 - 1).to_le_bytes());
+    page[12..16].copy_from_slice(&le32(pages - 1));
     page.resize(pages * PAGE, 0);
     page
 }
@@ -160,7 +162,7 @@ pub(super) fn frame(kind: i64, crc: u32, data: Option<Vec<u8>>) -> Vec<u8> {
     let length = record.len() as u64;
     let padding = (8 - length % 8) % 8;
     let head = if padding == 0 { length } else { length | (0x80 | padding) << 56 };
-    record.resize((length + padding) as usize, 0);
+    record.resize(record.len().next_multiple_of(8), 0);
     [head.to_le_bytes().to_vec(), record].concat()
 }
 

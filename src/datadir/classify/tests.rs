@@ -182,7 +182,7 @@ fn damage_is_told_with_file_and_place() {
 #[test]
 fn what_looks_like_damage_but_is_not() {
     #[rustfmt::skip]
-    let cases: [(&str, Vec<(&str, Vec<u8>)>); 4] = [
+    let cases = [
         ("old files were purged",
             vec![(SECOND, wal()), (THIRD, wal()), (DB, backend(40, 1))]),
         ("a hole behind which the newest snapshot lies",
