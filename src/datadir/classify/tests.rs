@@ -67,9 +67,23 @@ fn a_backend_younger_than_its_first_commit_has_no_voters_yet() {
 
 #[test]
 fn a_member_nobody_can_read_hides_the_voters_not_the_data() {
-    let broken = [("members", Form::Inline, vec![(b"a1".to_vec(), b"{".to_vec())])];
-    let root = disk(&[(DB, &bolt_file(&broken)), (FIRST, &wal())]);
-    assert!(matches!(class(&root), Found::Data(Identity { voters: None, .. })));
+    for stored in ["{", r#"{"id":178,"peerURLs":[]}"#, r#"{"id":-1}"#] {
+        let members = [("members", Form::Inline, vec![(b"a1".to_vec(), stored.as_bytes().to_vec())])];
+        let root = disk(&[(DB, &bolt_file(&members)), (FIRST, &wal())]);
+        assert!(matches!(class(&root), Found::Data(Identity { voters: None, .. })), "{stored}");
+    }
+}
+
+#[test]
+fn urls_of_other_kinds_do_not_hide_a_member() {
+    let stored = r#"{"id":161,"peerURLs":["unix://x:1","http://a:1"],"clientURLs":null,"new":{}}"#;
+    let members = [("members", Form::Inline, vec![(b"a1".to_vec(), stored.as_bytes().to_vec())])];
+    let root = disk(&[(DB, &bolt_file(&members)), (FIRST, &wal())]);
+
+    let Found::Data(identity) = class(&root) else { panic!("{:?}", class(&root)) };
+
+    assert_eq!(identity.voters, Some(BTreeSet::from([MemberId(0xa1)])));
+    assert_eq!(identity.members[0].peer_urls, BTreeSet::from(["http://a:1".parse().unwrap()]));
 }
 
 #[test]
