@@ -1,5 +1,8 @@
 //! What the backend says about the member and its cluster: a few keys out of a few buckets.
 
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
 use serde::Deserialize;
 
 use super::bolt::{Db, Error};
@@ -101,10 +104,6 @@ fn member(key: &[u8], value: &[u8]) -> Option<Member> {
     if id.to_string().as_bytes() != key {
         return None;
     }
-    // URLs of other kinds (`unix://`) only lose their way here; they are nobody's identity.
-    fn known<T: std::str::FromStr + Ord>(urls: Option<Vec<String>>) -> std::collections::BTreeSet<T> {
-        urls.unwrap_or_default().iter().filter_map(|url| url.parse().ok()).collect()
-    }
     Some(Member {
         id,
         name: (!stored.name.is_empty()).then_some(stored.name),
@@ -112,4 +111,9 @@ fn member(key: &[u8], value: &[u8]) -> Option<Member> {
         client_urls: known(stored.client_urls),
         is_learner: stored.is_learner,
     })
+}
+
+/// URLs of other kinds (`unix://`) are left out: no other member could use them.
+fn known<T: FromStr + Ord>(urls: Option<Vec<String>>) -> BTreeSet<T> {
+    urls.unwrap_or_default().iter().filter_map(|url| url.parse().ok()).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, Index};
 use super::bolt::{self, Corruption, Db};
@@ -18,7 +18,9 @@ use crate::etcd::member::Member;
 /// An error means that the operating system refused to tell (permissions, a failing disk), and says
 /// nothing about the data.
 pub fn classify(data_dir: &Path, wal_dir: Option<&Path>) -> io::Result<Found> {
-    look(data_dir, wal_dir).map(judge)
+    // A trailing slash would make the system follow a link that stands in the directory's place.
+    let bare = |path: &Path| path.components().collect::<PathBuf>();
+    look(&bare(data_dir), wal_dir.map(bare).as_deref()).map(judge)
 }
 
 /// What was read.

@@ -64,7 +64,8 @@ pub struct Identity {
     /// All members the backend tells of. URLs in a form that this release does not know (`unix://`)
     /// are left out.
     pub members: Vec<Member>,
-    /// Whether the backend says that this very member was removed.
+    /// Whether the backend says that this very member was removed. `false` is no proof of the
+    /// opposite: who is removed is often cut off before it hears of it. The cluster knows.
     pub removed: bool,
     /// The version the cluster has agreed on, as etcd wrote it (`3.6.0`).
     pub cluster_version: Option<String>,
