@@ -64,7 +64,8 @@ fn redeploys_keep_members_and_data_with_the_flag_on_off_and_a_changed_property()
     assert_eq!(member_ids(&status), members);
     let value = fleet.ssh("etcd/0", "etcdctl get kept --print-value-only").succeeded();
     assert_eq!(value.stdout, "1\n");
-    let configuration = fs::read_to_string(fleet.vcap("etcd/0").join("data/etcd/etcd.conf.yml")).unwrap_or_default();
+    let configuration =
+        fs::read_to_string(fleet.vcap("etcd/0").join("data/etcd/etcd.conf.yml")).unwrap_or_default();
     assert!(configuration.contains("snapshot-count: 5000"), "{configuration}");
 }
 
@@ -103,9 +104,18 @@ fn a_stop_moves_leadership_away_and_lets_etcd_end_by_itself() {
     assert!(story.contains("leadership handed over"), "{story}");
     let log = fleet.log(&leader, "etcd.stderr.log");
     assert!(log.contains("\"how\":\"graceful\""), "{log}");
-    let handed = story.find("leadership handed over").and_then(|at| story[..at].rfind("\"ts\":\"")).map(|at| story[at + 6..at + 30].to_owned());
-    let passed = log.find("signal passed on to etcd").and_then(|at| log[..at].rfind("\"ts\":\"")).map(|at| log[at + 6..at + 30].to_owned());
-    assert!(handed.is_some() && handed < passed, "leadership moved at {handed:?}, SIGTERM came at {passed:?}");
+    let handed = story
+        .find("leadership handed over")
+        .and_then(|at| story[..at].rfind("\"ts\":\""))
+        .map(|at| story[at + 6..at + 30].to_owned());
+    let passed = log
+        .find("signal passed on to etcd")
+        .and_then(|at| log[..at].rfind("\"ts\":\""))
+        .map(|at| log[at + 6..at + 30].to_owned());
+    assert!(
+        handed.is_some() && handed < passed,
+        "leadership moved at {handed:?}, SIGTERM came at {passed:?}"
+    );
 
     fleet.cli(&["start", &leader, "--no-converge"]).succeeded();
     fleet.eventually("three voters, all ready", |seen| voters(seen) == 3 && all_ready(seen));
@@ -156,7 +166,11 @@ fn a_first_deploy_with_one_instance_unable_to_start_makes_no_cluster_and_names_i
     let broken = all.last().cloned().expect("three instances");
     fleet.cli(&["stop", &broken, "--no-converge", "--skip-drain"]).succeeded();
     let rows = fleet.instances();
-    let ip = rows.iter().find(|row| row["instance"] == broken.as_str()).and_then(|row| row["ips"].as_str()).expect("an address");
+    let ip = rows
+        .iter()
+        .find(|row| row["instance"] == broken.as_str())
+        .and_then(|row| row["ips"].as_str())
+        .expect("an address");
     let squatter = TcpListener::bind((ip.trim(), 2382)).expect("take the broken instance's launcher port");
 
     fleet.set_ops(&[BOOTSTRAP]);
@@ -166,8 +180,10 @@ fn a_first_deploy_with_one_instance_unable_to_start_makes_no_cluster_and_names_i
 
     let id = broken.split('/').nth(1).expect("group/id");
     let others: Vec<&String> = all.iter().filter(|slug| **slug != broken).collect();
-    let told: String =
-        others.iter().map(|slug| fleet.log(slug, "etcd.stderr.log") + &fleet.log(slug, "post-deploy.stderr.log")).collect();
+    let told: String = others
+        .iter()
+        .map(|slug| fleet.log(slug, "etcd.stderr.log") + &fleet.log(slug, "post-deploy.stderr.log"))
+        .collect();
     assert!(told.contains(id), "nobody names {id}\n{told}\n{}", answer.text());
     for slug in &all {
         assert!(!fleet.vcap(slug).join("store/etcd/member").exists(), "{slug} has data");
@@ -190,14 +206,17 @@ fn an_empty_disk_with_the_flag_on_never_makes_a_second_cluster() {
     fleet.cli(&["start", &all[0], "--no-converge"]);
     let waits = fleet.eventually_from(&all[0], "a launcher that waits", |seen| {
         let instances = seen["instances"].as_array().cloned().unwrap_or_default();
-        instances.iter().any(|one| one["launcher"]["Ok"]["plan"] == "wait" || one["launcher"]["Ok"]["plan"] == "refuse")
+        instances
+            .iter()
+            .any(|one| one["launcher"]["Ok"]["plan"] == "wait" || one["launcher"]["Ok"]["plan"] == "refuse")
     });
 
     assert!(!store.join("member").exists(), "it made data of its own: {waits:#}");
     for slug in &all[1..] {
         fleet.cli(&["start", slug, "--no-converge"]);
     }
-    let after = fleet.eventually_from(&all[1], "two members that serve", |seen| seen["cluster_id"].is_string());
+    let after =
+        fleet.eventually_from(&all[1], "two members that serve", |seen| seen["cluster_id"].is_string());
     assert_eq!(after["cluster_id"], before["cluster_id"]);
     assert!(!store.join("member").exists(), "it made data of its own");
 }
@@ -236,7 +255,8 @@ fn secrets_are_on_no_command_line_in_no_log_and_in_no_readable_file() {
 
     let processes = fleet.ssh("etcd/0", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
     assert!(!processes.stdout.contains(&line), "a key is on a command line");
-    let logs = fleet.ssh("etcd/0", "cat /var/vcap/sys/log/etcd/* /var/vcap/data/etcd/*.json /var/vcap/data/etcd/*.yml");
+    let logs = fleet
+        .ssh("etcd/0", "cat /var/vcap/sys/log/etcd/* /var/vcap/data/etcd/*.json /var/vcap/data/etcd/*.yml");
     assert!(!logs.stdout.contains(&line), "a key is in a log");
     let readable = fleet.ssh("etcd/0", "find /var/vcap/jobs/etcd/ -name '*.key' -perm /o+r").succeeded();
     assert_eq!(readable.stdout, "");

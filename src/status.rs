@@ -95,7 +95,8 @@ impl ClusterStatus {
     pub fn is_healthy(&self) -> bool {
         self.cluster_id.is_some()
             && self.instances.iter().all(|instance| {
-                instance.ready.is_ok() && instance.etcd.as_ref().is_ok_and(|etcd| !etcd.is_learner && etcd.errors.is_empty())
+                instance.ready.is_ok()
+                    && instance.etcd.as_ref().is_ok_and(|etcd| !etcd.is_learner && etcd.errors.is_empty())
             })
     }
 }
@@ -133,7 +134,9 @@ async fn ask(peer: &Peer, reach: &Reach) -> (InstanceStatus, Option<Membership>)
         ask_etcd(peer, reach),
     );
     let launcher = match state {
-        Ok(page) => serde_json::from_slice::<Value>(&page.body).map(|state| decision(&state)).map_err(|e| e.to_string()),
+        Ok(page) => serde_json::from_slice::<Value>(&page.body)
+            .map(|state| decision(&state))
+            .map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let ready = match ready {
@@ -156,8 +159,9 @@ async fn ask(peer: &Peer, reach: &Reach) -> (InstanceStatus, Option<Membership>)
 }
 
 async fn ask_etcd(peer: &Peer, reach: &Reach) -> Result<(Status, Option<Membership>), String> {
-    let mut client =
-        EtcdClient::connect(&reach::etcd(peer), reach.grpc.clone(), LIMIT).await.map_err(|error| error.to_string())?;
+    let mut client = EtcdClient::connect(&reach::etcd(peer), reach.grpc.clone(), LIMIT)
+        .await
+        .map_err(|error| error.to_string())?;
     let status = client.status().await.map_err(|error| error.to_string())?;
     // Without quorum there is no list anybody should act on; the status above is told all the same.
     let membership = client.linearizable_members().await.ok();
@@ -193,7 +197,9 @@ pub fn table(status: &ClusterStatus) -> String {
     let mut text = String::new();
     let cluster = status.cluster_id.map_or_else(|| "no quorum".to_owned(), |id| format!("cluster {id}"));
     let mut line = |arguments: std::fmt::Arguments<'_>| {
-        text.write_fmt(arguments).and_then(|()| text.write_char('\n')).expect("writing to a String cannot fail");
+        text.write_fmt(arguments)
+            .and_then(|()| text.write_char('\n'))
+            .expect("writing to a String cannot fail");
     };
     line(format_args!("Deployment '{}', {cluster}, {} members\n", status.deployment, status.members.len()));
     for instance in &status.instances {

@@ -142,7 +142,8 @@ impl Fleet {
     #[track_caller]
     pub fn instances(&self) -> Vec<Value> {
         let answer = self.cli(&["--json", "instances", "--details"]).succeeded();
-        let tables: Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {}", answer.text()));
+        let tables: Value =
+            serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {}", answer.text()));
         tables["Tables"][0]["Rows"].as_array().cloned().unwrap_or_default()
     }
 
@@ -243,9 +244,9 @@ pub fn voters(status: &Value) -> usize {
 
 /// Whether every instance is ready.
 pub fn all_ready(status: &Value) -> bool {
-    status["instances"]
-        .as_array()
-        .is_some_and(|instances| !instances.is_empty() && instances.iter().all(|instance| instance["ready"].get("Ok").is_some()))
+    status["instances"].as_array().is_some_and(|instances| {
+        !instances.is_empty() && instances.iter().all(|instance| instance["ready"].get("Ok").is_some())
+    })
 }
 
 /// The top of the repository.
@@ -271,7 +272,8 @@ pub fn packages() -> &'static Path {
         fs::create_dir_all(&etcd).expect("make a directory");
         fs::create_dir_all(&tools).expect("make a directory");
         for name in ["etcd", "etcdctl", "etcdutl"] {
-            let found = which::which_in(name, Some(path()), ".").unwrap_or_else(|_| panic!("{name} is not on PATH: run ci/setup"));
+            let found = which::which_in(name, Some(path()), ".")
+                .unwrap_or_else(|_| panic!("{name} is not on PATH: run ci/setup"));
             copy(&found, &etcd.join(name));
         }
         for binary in [

@@ -54,7 +54,8 @@ impl Members {
             .iter()
             .map(|instance| {
                 let ip = instance["ips"].as_str().expect("an instance has an address").trim().to_owned();
-                let id = instance["instance"].as_str().and_then(|slug| slug.split('/').nth(1)).expect("group/id");
+                let id =
+                    instance["instance"].as_str().and_then(|slug| slug.split('/').nth(1)).expect("group/id");
                 Target { dial: ip, port: 2379, name: format!("{id}.etcd.default.etcd.bosh") }
             })
             .collect();
@@ -72,7 +73,8 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let (asked, mut members) = (stop.clone(), Members::of(fleet));
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(work(&mut members, &asked))
         });
         Self { stop, thread: Some(thread) }
@@ -104,7 +106,10 @@ async fn work(members: &mut Members, stop: &AtomicBool) -> Report {
         number += 1;
         // A hundred keys, so that restarts compare more than one, and old values are overwritten.
         let (key, value) = (format!("load/{}", number % 100), number.to_string());
-        if on_any(members, &mut client, async |client| client.put(&key, &value).await.map(|_| ())).await.is_some() {
+        if on_any(members, &mut client, async |client| client.put(&key, &value).await.map(|_| ()))
+            .await
+            .is_some()
+        {
             report.longest_gap = report.longest_gap.max(last.elapsed());
             last = Instant::now();
             report.acknowledged.insert(key.clone(), value.clone());
@@ -152,7 +157,9 @@ pub fn assert_nothing_lost(fleet: &Fleet, report: &Report) {
             // A write that was not acknowledged may still have been done: only an older value is a loss.
             let number = |text: &str| text.parse::<u64>().expect("the load writes numbers");
             match read.flatten() {
-                Some(found) => assert!(number(&found) >= number(value), "{key}: wrote {value}, found {found}"),
+                Some(found) => {
+                    assert!(number(&found) >= number(value), "{key}: wrote {value}, found {found}")
+                }
                 None => panic!("{key}: wrote {value}, found nothing"),
             }
         }

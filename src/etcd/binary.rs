@@ -40,9 +40,11 @@ pub fn version(paths: &Paths) -> anyhow::Result<EtcdVersion> {
     {
         return parse(&noted.etcd);
     }
-    let etcd = process::version(&binary).with_context(|| format!("ask {} for its version", binary.display()))?;
+    let etcd =
+        process::version(&binary).with_context(|| format!("ask {} for its version", binary.display()))?;
     let parsed = parse(&etcd)?;
-    write_versioned(&paths.etcd_version(), VERSION, &Noted { etcd, ..same }).context("note the version of etcd")?;
+    write_versioned(&paths.etcd_version(), VERSION, &Noted { etcd, ..same })
+        .context("note the version of etcd")?;
     Ok(parsed)
 }
 

@@ -92,9 +92,10 @@ fn is_orphan(seen: &Seen, member: &Member) -> bool {
         && !member.peer_urls.is_empty()
         && member.peer_urls.is_subset(&seen.once_in_link)
         && member.peer_urls.is_subset(&seen.launcher_silent)
-        && seen.live_voters.values().all(|voter| {
-            voter.link.is_disjoint(&member.peer_urls) && voter.disconnected.contains(&member.id)
-        })
+        && seen
+            .live_voters
+            .values()
+            .all(|voter| voter.link.is_disjoint(&member.peer_urls) && voter.disconnected.contains(&member.id))
 }
 
 #[cfg(test)]
@@ -154,7 +155,9 @@ mod tests {
             ("one voter still has it in the link", |seen| {
                 seen.live_voters.get_mut(&MemberId(3)).unwrap().link.insert(url(4));
             }),
-            ("links differ", |seen| seen.live_voters.get_mut(&MemberId(3)).unwrap().link_hash = "other".to_owned()),
+            ("links differ", |seen| {
+                seen.live_voters.get_mut(&MemberId(3)).unwrap().link_hash = "other".to_owned()
+            }),
             ("it is alive", |seen| {
                 let attested = seen.live_voters[&MemberId(1)].clone();
                 seen.live_voters.insert(MemberId(4), attested);

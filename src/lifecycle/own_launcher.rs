@@ -49,7 +49,12 @@ pub async fn decision(job: &JobConfig, reach: &Reach) -> Launcher {
         None => Launcher::Silent { why: "it has not decided yet".to_owned() },
         Some(plan) => {
             let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
-            Launcher::Decided { plan: plan.to_owned(), because: text("because"), why: text("why"), next: text("next") }
+            Launcher::Decided {
+                plan: plan.to_owned(),
+                because: text("because"),
+                why: text("why"),
+                next: text("next"),
+            }
         }
     }
 }

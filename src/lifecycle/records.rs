@@ -129,7 +129,9 @@ mod tests {
     fn torn_and_foreign_files_count_as_absent() {
         let (_keep, paths) = paths();
         ensure_directory(&paths.records()).unwrap();
-        for content in ["", "{", "{\"version\": 2, \"at\": \"a\"}", "[]", "{\"version\": 1}", "{\"at\": \"a\"}"] {
+        for content in
+            ["", "{", "{\"version\": 2, \"at\": \"a\"}", "[]", "{\"version\": 1}", "{\"at\": \"a\"}"]
+        {
             fs::write(path::<DrainBegun>(&paths), content).unwrap();
             assert_eq!(read::<DrainBegun>(&paths).unwrap(), None, "{content:?}");
         }

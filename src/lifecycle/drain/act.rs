@@ -49,7 +49,8 @@ pub async fn run(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> 
 }
 
 async fn drain(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> {
-    let call = next_state::call(arguments.first().map(String::as_str)).map_err(|error| misunderstood(&error))?;
+    let call =
+        next_state::call(arguments.first().map(String::as_str)).map_err(|error| misunderstood(&error))?;
     #[expect(clippy::disallowed_methods, reason = "BOSH speaks to drain through the environment")]
     let disk = next_state::disk(|name| std::env::var(name).ok()).map_err(|error| misunderstood(&error))?;
     if call == Call::CheckStatus {
@@ -101,7 +102,8 @@ async fn act(decision: &Decision, cluster: &Cluster, job: &JobConfig, reach: &Re
         Plan::HandOver => {
             fail_point::reach("drain:hand-over");
             if matches!(cluster, Cluster::Serves { own_serves: true, .. }) {
-                let outcome = hand_over(&reach::own_etcd(job), &reach.grpc, job.properties.drain_timeout).await;
+                let outcome =
+                    hand_over(&reach::own_etcd(job), &reach.grpc, job.properties.drain_timeout).await;
                 tell(&outcome);
             } else {
                 journal::info("nothing to hand over: this member does not serve", &json!({}));

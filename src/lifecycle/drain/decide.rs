@@ -142,7 +142,9 @@ impl Refusal {
             Self::LastVoter => Complaint::refused(
                 "this is the last voting member, and its data would go with it",
                 "it holds the last copy of everything that was written",
-                format!("add instances first and remove this one in a second deploy; or {force}; docs/drain.md#last-voter"),
+                format!(
+                    "add instances first and remove this one in a second deploy; or {force}; docs/drain.md#last-voter"
+                ),
             ),
             Self::RestWithoutQuorum { missing, dead } => Complaint::refused(
                 format!("without this member the rest has no quorum; not answering: {}", missing.join(", ")),
@@ -157,7 +159,9 @@ impl Refusal {
             Self::NobodyAnswers { why } => Complaint::refused(
                 format!("no member answers with a member list, so this one cannot leave: {why}"),
                 "removed from BOSH but not from the cluster, it would count against quorum for ever",
-                format!("`etcd-status` shows who is down; bring a quorum back, then deploy again; or {force}; docs/drain.md#quorum"),
+                format!(
+                    "`etcd-status` shows who is down; bring a quorum back, then deploy again; or {force}; docs/drain.md#quorum"
+                ),
             ),
             Self::StopTakesQuorum { missing } => Complaint::refused(
                 format!("stopping this member would take the quorum; not answering: {}", missing.join(", ")),
@@ -167,7 +171,9 @@ impl Refusal {
             Self::NotInThisVersion { plan } => Complaint::refused(
                 format!("the stop table says '{plan}', which this version of the release does not do yet"),
                 "a member that goes without leaving stays in the member list and counts against quorum",
-                format!("remove it by hand with `etcdctl member remove` through a member that stays, and {force}"),
+                format!(
+                    "remove it by hand with `etcdctl member remove` through a member that stays, and {force}"
+                ),
             ),
         }
     }
@@ -240,7 +246,11 @@ fn leaving(seen: &StopSeen, all_as: Option<Row>) -> Decision {
     let (own, others) = match &seen.cluster {
         Cluster::NoQuorum { why } => {
             let refusal = Refusal::NobodyAnswers { why: why.clone() };
-            return decision(Row::WouldTakeQuorum, Plan::Refuse(refusal), "nobody answers with a member list");
+            return decision(
+                Row::WouldTakeQuorum,
+                Plan::Refuse(refusal),
+                "nobody answers with a member list",
+            );
         }
         Cluster::Serves { own, others, .. } => (*own, others),
     };
@@ -254,7 +264,9 @@ fn leaving(seen: &StopSeen, all_as: Option<Row>) -> Decision {
         OwnEntry::NeverStarted(id) => {
             decision(Row::NotAVoter, Plan::RemoveEntry { member: Some(id) }, "its entry never started")
         }
-        OwnEntry::Learner(id) => decision(Row::NotAVoter, Plan::RemoveEntry { member: Some(id) }, "it is a learner"),
+        OwnEntry::Learner(id) => {
+            decision(Row::NotAVoter, Plan::RemoveEntry { member: Some(id) }, "it is a learner")
+        }
         OwnEntry::Voter(member) if keep_quorum(others) => {
             decision(Row::Leaves, Plan::Leave { member }, "it goes for good, and the rest keeps quorum")
         }
@@ -272,7 +284,8 @@ fn leaving(seen: &StopSeen, all_as: Option<Row>) -> Decision {
 /// Rows 6 and 9: the hold rule speaks in pre-stop; in drain the process is no longer watched, so drain
 /// only hands over.
 fn staying(seen: &StopSeen, row: Row) -> Decision {
-    let decision = |plan: Plan, because: &str| Decision { row, plan: forced(seen, plan), because: because.to_owned() };
+    let decision =
+        |plan: Plan, because: &str| Decision { row, plan: forced(seen, plan), because: because.to_owned() };
     if seen.script == Script::Drain {
         return decision(Plan::HandOver, "the instance and its data stay");
     }
@@ -299,7 +312,9 @@ pub fn honest(decision: Decision, forced: Override) -> Decision {
         // Nothing to remove: nothing left undone.
         Plan::RemoveEntry { member: None } => Plan::Stay,
         Plan::RemoveEntry { .. } | Plan::Leave { .. } if forced == Override::ForceLeave => Plan::HandOver,
-        plan @ (Plan::RemoveEntry { .. } | Plan::Leave { .. }) => Plan::Refuse(Refusal::NotInThisVersion { plan: plan.name() }),
+        plan @ (Plan::RemoveEntry { .. } | Plan::Leave { .. }) => {
+            Plan::Refuse(Refusal::NotInThisVersion { plan: plan.name() })
+        }
         plan => plan,
     };
     Decision { plan, ..decision }

@@ -47,7 +47,11 @@ pub fn hold(cluster: &Cluster) -> Hold {
         return Hold::Go { because: "the other live voters are a quorum" };
     }
     let told = missing.iter().map(|voter| describe(voter)).collect();
-    if missing.iter().any(|voter| is_recovering(voter)) { Hold::Hold { missing: told } } else { Hold::Fail { missing: told } }
+    if missing.iter().any(|voter| is_recovering(voter)) {
+        Hold::Hold { missing: told }
+    } else {
+        Hold::Fail { missing: told }
+    }
 }
 
 fn is_recovering(voter: &Voter) -> bool {
@@ -81,7 +85,11 @@ mod tests {
         let others = others
             .iter()
             .enumerate()
-            .map(|(number, life)| Voter { id: MemberId(number as u64 + 2), name: format!("v{}", number + 2), life: life.clone() })
+            .map(|(number, life)| Voter {
+                id: MemberId(number as u64 + 2),
+                name: format!("v{}", number + 2),
+                life: life.clone(),
+            })
             .collect();
         Cluster::Serves { own: OwnEntry::Voter(MemberId(1)), own_serves: true, others }
     }
@@ -94,7 +102,9 @@ mod tests {
         let fails = |cluster: &Cluster| matches!(hold(cluster), Hold::Fail { .. });
         // 1: not serving, or no quorum
         assert!(go(&Cluster::NoQuorum { why: String::new() }));
-        let Cluster::Serves { own, others, .. } = serving(&[dead.clone(), dead.clone()]) else { unreachable!() };
+        let Cluster::Serves { own, others, .. } = serving(&[dead.clone(), dead.clone()]) else {
+            unreachable!()
+        };
         assert!(go(&Cluster::Serves { own, own_serves: false, others }));
         // 2: all others alive, also with one or two voters
         assert!(go(&serving(&[])));
@@ -113,7 +123,9 @@ mod tests {
 
     #[test]
     fn whoever_is_missing_is_named_with_what_is_known() {
-        let Hold::Fail { missing } = hold(&serving(&[Life::Alive, missing(false, LONG)])) else { panic!("row 5") };
+        let Hold::Fail { missing } = hold(&serving(&[Life::Alive, missing(false, LONG)])) else {
+            panic!("row 5")
+        };
         assert_eq!(missing, ["v3 (member 3): connection refused"]);
     }
 }

@@ -19,7 +19,9 @@ pub enum Malformed {
         expected: &'static str,
     },
     /// Some of the three next states are there and some are not.
-    #[error("of BOSH_VM_NEXT_STATE, BOSH_INSTANCE_NEXT_STATE and BOSH_DEPLOYMENT_NEXT_STATE only some are set")]
+    #[error(
+        "of BOSH_VM_NEXT_STATE, BOSH_INSTANCE_NEXT_STATE and BOSH_DEPLOYMENT_NEXT_STATE only some are set"
+    )]
     Incomplete,
     /// The first argument of drain is unknown.
     #[error("drain was called with {0:?}, expected job_shutdown, job_changed or job_check_status first")]
@@ -71,7 +73,9 @@ pub fn disk(variable: impl Fn(&'static str) -> Option<String>) -> Result<DiskNex
 fn disk_mib(name: &'static str, value: String) -> Result<u64, Malformed> {
     match serde_json::from_str::<JobState>(&value) {
         Ok(state) => Ok(state.persistent_disk),
-        Err(_) => Err(Malformed::Variable { name, value, expected: "JSON such as {\"persistent_disk\":10240}" }),
+        Err(_) => {
+            Err(Malformed::Variable { name, value, expected: "JSON such as {\"persistent_disk\":10240}" })
+        }
     }
 }
 
@@ -106,7 +110,14 @@ mod tests {
     fn an_absent_disk_is_not_a_malformed_one() {
         let set = [("BOSH_JOB_STATE", "{\"persistent_disk\":1024}")];
         assert_eq!(disk(variables(&set)), Ok(DiskNext { now_mib: Some(1024), next_mib: None }));
-        for wrong in ["", "{}", "0", "{\"persistent_disk\":-1}", "{\"persistent_disk\":\"0\"}", "{\"persistent_disk\":0"] {
+        for wrong in [
+            "",
+            "{}",
+            "0",
+            "{\"persistent_disk\":-1}",
+            "{\"persistent_disk\":\"0\"}",
+            "{\"persistent_disk\":0",
+        ] {
             let error = disk(variables(&[("BOSH_JOB_NEXT_STATE", wrong)])).unwrap_err().to_string();
             assert!(error.starts_with("BOSH_JOB_NEXT_STATE is "), "{error}");
         }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::observation::{Cluster, Life, OwnEntry, Voter};
 use crate::etcd::client::{EtcdClient, EtcdError, Membership};
 use crate::etcd::connect::Target;
+use crate::etcd::http;
 use crate::etcd::id::MemberId;
 use crate::etcd::member::Member;
-use crate::etcd::http;
 use crate::job::config::{JobConfig, Peer};
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::launch::attestation::{PeerState, Progress};
@@ -33,7 +33,9 @@ impl Watch {
             OwnEntry::NeverStarted(id) | OwnEntry::Learner(id) | OwnEntry::Voter(id) => Some(id),
         };
         let mut questions = tokio::task::JoinSet::new();
-        for member in membership.members.into_iter().filter(|member| !member.is_learner && Some(member.id) != own_id) {
+        for member in
+            membership.members.into_iter().filter(|member| !member.is_learner && Some(member.id) != own_id)
+        {
             let peer = job.instances.iter().find(|peer| member.peer_urls.contains(&peer.peer_url)).cloned();
             let reach = reach.clone();
             questions.spawn(async move { ask(member, peer, &reach, limit).await });
@@ -94,7 +96,8 @@ fn own_entry(job: &JobConfig, members: &[Member]) -> OwnEntry {
 }
 
 async fn ask(member: Member, peer: Option<Peer>, reach: &Reach, limit: Duration) -> Voter {
-    let name = peer.as_ref().map(|peer| peer.instance.clone()).or_else(|| member.name.clone()).unwrap_or_default();
+    let name =
+        peer.as_ref().map(|peer| peer.instance.clone()).or_else(|| member.name.clone()).unwrap_or_default();
     let life = match takes_part(&member, reach, limit).await {
         Ok(()) => Life::Alive,
         Err(why) => {
@@ -122,10 +125,9 @@ async fn takes_part(member: &Member, reach: &Reach, limit: Duration) -> Result<(
 
 async fn is_recovering(peer: &Peer, reach: &Reach, limit: Duration) -> bool {
     let answer = http::get(&reach::launcher(peer), "/state", reach.as_peer.clone(), limit).await;
-    answer
-        .ok()
-        .and_then(|answer| serde_json::from_slice::<PeerState>(&answer.body).ok())
-        .is_some_and(|state| matches!(state.progress, Progress::New | Progress::Progress) && state.plan != "wait")
+    answer.ok().and_then(|answer| serde_json::from_slice::<PeerState>(&answer.body).ok()).is_some_and(
+        |state| matches!(state.progress, Progress::New | Progress::Progress) && state.plan != "wait",
+    )
 }
 
 /// Whether the rest of the link serves without this instance: asked by post-start.

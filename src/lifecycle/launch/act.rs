@@ -80,13 +80,17 @@ impl Actor<'_> {
                 journal::info("this disk has a nonce now", &json!({"nonce": nonce}));
                 records::write(paths, &NonceFile { nonce })?;
             }
-            (Step::WriteBootstrapRecord, Plan::Bootstrap(bootstrap)) => records::write(paths, &bootstrap.record())?,
+            (Step::WriteBootstrapRecord, Plan::Bootstrap(bootstrap)) => {
+                records::write(paths, &bootstrap.record())?
+            }
             (Step::CompleteBootstrapRecord, _) => {
                 if let Some(record) = records::read::<BootstrapRecord>(paths)? {
                     records::write(paths, &BootstrapRecord { phase: BootPhase::Running, ..record })?;
                 }
             }
-            (Step::WriteConfiguration, Plan::Bootstrap(bootstrap)) => self.write_configuration(Some(bootstrap))?,
+            (Step::WriteConfiguration, Plan::Bootstrap(bootstrap)) => {
+                self.write_configuration(Some(bootstrap))?
+            }
             (Step::WriteConfiguration, _) => self.write_configuration(None)?,
             (Step::RemoveExitRecord, _) => records::remove::<ExitRecord>(paths)?,
             (Step::WriteInitialisedMark, _) => atomic_file::write(&paths.initialised_mark(), b"", 0o600)?,
@@ -98,7 +102,8 @@ impl Actor<'_> {
     }
 
     fn spawn(&self) -> anyhow::Result<EtcdProcess> {
-        let program = Program { binary: self.binary.to_owned(), configuration: self.paths.etcd_configuration() };
+        let program =
+            Program { binary: self.binary.to_owned(), configuration: self.paths.etcd_configuration() };
         EtcdProcess::spawn(&program).with_context(|| format!("start {}", program.binary.display()))
     }
 
@@ -126,7 +131,10 @@ impl Actor<'_> {
             name: job.name.clone(),
             data_dir: self.paths.data_dir(),
             wal_dir: None,
-            listen_peer_urls: BTreeSet::from([PeerUrl::https(&job.peer_listen_ip().to_string(), properties.peer_port)]),
+            listen_peer_urls: BTreeSet::from([PeerUrl::https(
+                &job.peer_listen_ip().to_string(),
+                properties.peer_port,
+            )]),
             listen_client_urls: BTreeSet::from([ClientUrl::https(
                 &job.client_listen_ip().to_string(),
                 properties.client_port,
@@ -139,7 +147,11 @@ impl Actor<'_> {
             initial_advertise_peer_urls: BTreeSet::from([own.peer_url.clone()]),
             advertise_client_urls: BTreeSet::from([own.client_url.clone()]),
             initial_cluster,
-            initial_cluster_state: if bootstrap.is_some() { InitialState::New } else { InitialState::Existing },
+            initial_cluster_state: if bootstrap.is_some() {
+                InitialState::New
+            } else {
+                InitialState::Existing
+            },
             initial_cluster_token: bootstrap.map(|bootstrap| bootstrap.token.to_string()).unwrap_or_default(),
             server: Files::of(&self.paths.config(), Role::Server),
             peer: Files::of(&self.paths.config(), Role::Peer),
@@ -166,6 +178,8 @@ impl Actor<'_> {
 
 fn has_log(directory: &Path) -> bool {
     std::fs::read_dir(directory).is_ok_and(|entries| {
-        entries.flatten().any(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "wal"))
+        entries
+            .flatten()
+            .any(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "wal"))
     })
 }

@@ -51,16 +51,28 @@ impl Metrics {
             write!(page, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
                 .expect("writing to a String cannot fail");
         };
-        gauge("etcd_launcher_uptime_seconds", "Seconds since the launcher started.", self.started.elapsed().as_secs_f64());
+        gauge(
+            "etcd_launcher_uptime_seconds",
+            "Seconds since the launcher started.",
+            self.started.elapsed().as_secs_f64(),
+        );
         if let Some(row) = content.row {
             gauge("etcd_launcher_row", "Row of the launch table that applied last.", f64::from(row));
         }
         #[expect(clippy::cast_precision_loss, reason = "a launcher makes far fewer than 2^52 decisions")]
         gauge("etcd_launcher_decisions", "Decisions since the launcher started.", content.decisions as f64);
-        gauge("etcd_launcher_serving", "1 once this member has served a linearizable read.", f64::from(u8::from(content.success)));
+        gauge(
+            "etcd_launcher_serving",
+            "1 once this member has served a linearizable read.",
+            f64::from(u8::from(content.success)),
+        );
         gauge("etcd_launcher_refused", "1 while a person must decide.", f64::from(u8::from(content.failed)));
         if let Some(elapsed) = content.ready_after {
-            gauge("etcd_launcher_ready_seconds", "Seconds from start to the first linearizable read.", elapsed.as_secs_f64());
+            gauge(
+                "etcd_launcher_ready_seconds",
+                "Seconds from start to the first linearizable read.",
+                elapsed.as_secs_f64(),
+            );
         }
         page
     }

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attestation::{InstanceId, LinkHash, PeerState};
 use super::observation::{
-    Answer, Backup, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own, Process, Seen,
-    Unreachable,
+    Answer, Backup, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own, Process,
+    Seen, Unreachable,
 };
 use super::record_files;
 use crate::datadir::{self, Found};
@@ -128,7 +128,8 @@ impl Observer<'_> {
         if !container_start::store_is_mounted(self.paths)? {
             return Ok(Disk::Unmounted);
         }
-        let history = if self.paths.initialised_mark().exists() { History::InitialisedBefore } else { History::Virgin };
+        let history =
+            if self.paths.initialised_mark().exists() { History::InitialisedBefore } else { History::Virgin };
         Ok(match datadir::classify(&self.paths.data_dir(), None)? {
             Found::Foreign { names } => Disk::Foreign { names: names.into_iter().collect() },
             Found::Empty => Disk::Empty { history },
@@ -144,7 +145,11 @@ impl Observer<'_> {
         })
     }
 
-    fn ask_etcd(&self, tasks: &mut tokio::task::JoinSet<()>, tell: &mpsc::UnboundedSender<(InstanceId, Heard)>) {
+    fn ask_etcd(
+        &self,
+        tasks: &mut tokio::task::JoinSet<()>,
+        tell: &mpsc::UnboundedSender<(InstanceId, Heard)>,
+    ) {
         let limit = self.job.properties.observe_timeout;
         for peer in self.job.others() {
             let (target, tls) = (reach::etcd(peer), self.reach.grpc.clone());
@@ -152,7 +157,11 @@ impl Observer<'_> {
         }
     }
 
-    fn ask_others(&self, tasks: &mut tokio::task::JoinSet<()>, tell: &mpsc::UnboundedSender<(InstanceId, Heard)>) {
+    fn ask_others(
+        &self,
+        tasks: &mut tokio::task::JoinSet<()>,
+        tell: &mpsc::UnboundedSender<(InstanceId, Heard)>,
+    ) {
         let limit = self.job.properties.observe_timeout;
         for peer in self.job.others() {
             let (target, tls) = (reach::launcher(peer), self.reach.as_peer.clone());
@@ -234,7 +243,9 @@ async fn ask_launcher(target: &Target, tls: Arc<ClientConfig>, limit: Duration) 
             Ok(state) => Answer::Got(state),
             Err(error) => Answer::Failed(Unreachable::Protocol { why: format!("/state: {error}") }),
         },
-        Ok(answer) => Answer::Failed(Unreachable::Protocol { why: format!("/state answered {}", answer.status) }),
+        Ok(answer) => {
+            Answer::Failed(Unreachable::Protocol { why: format!("/state answered {}", answer.status) })
+        }
         Err(error) => Answer::Failed(Unreachable::from(&error)),
     }
 }
@@ -273,7 +284,8 @@ fn members_answer(answer: &http::Answer) -> Result<MembersAnswer, String> {
         .ok_or("/members answered without a cluster id")?
         .parse()
         .map_err(|error: crate::etcd::id::Malformed| error.to_string())?;
-    let raw: Vec<RawMember> = serde_json::from_slice(&answer.body).map_err(|error| format!("/members: {error}"))?;
+    let raw: Vec<RawMember> =
+        serde_json::from_slice(&answer.body).map_err(|error| format!("/members: {error}"))?;
     let members = raw.into_iter().map(member).collect::<Result<_, _>>()?;
     Ok(MembersAnswer { cluster_id, members })
 }
@@ -283,8 +295,18 @@ fn member(raw: RawMember) -> Result<Member, String> {
     Ok(Member {
         id: MemberId(raw.id),
         name: Some(raw.name).filter(|name| !name.is_empty()),
-        peer_urls: raw.peer_urls.iter().map(|url| url.parse()).collect::<Result<_, _>>().map_err(malformed)?,
-        client_urls: raw.client_urls.iter().map(|url| url.parse()).collect::<Result<_, _>>().map_err(malformed)?,
+        peer_urls: raw
+            .peer_urls
+            .iter()
+            .map(|url| url.parse())
+            .collect::<Result<_, _>>()
+            .map_err(malformed)?,
+        client_urls: raw
+            .client_urls
+            .iter()
+            .map(|url| url.parse())
+            .collect::<Result<_, _>>()
+            .map_err(malformed)?,
         is_learner: raw.is_learner,
     })
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::attestation::Nonce;
 use super::records::{
-    BootstrapRecord, DrainMark, ExitRecord, JoinRecord, RECORD_VERSION, Records, RestoreRecord, RestoreRequest,
+    BootstrapRecord, DrainMark, ExitRecord, JoinRecord, RECORD_VERSION, Records, RestoreRecord,
+    RestoreRequest,
 };
 use crate::job::paths::Paths;
 use crate::lifecycle::records::{self, DrainBegun, Record};
@@ -44,13 +45,19 @@ pub fn read_all(paths: &Paths) -> io::Result<Records> {
         exit: records::read(paths)?,
         restore_request: records::read(paths)?,
         restored: records::read(paths)?,
-        drain: if records::read::<DrainBegun>(paths)?.is_some() { DrainMark::Begun } else { DrainMark::Absent },
+        drain: if records::read::<DrainBegun>(paths)?.is_some() {
+            DrainMark::Begun
+        } else {
+            DrainMark::Absent
+        },
     })
 }
 
 /// A nonce from the system's random numbers.
 pub fn fresh_nonce() -> io::Result<Nonce> {
     let mut random = [0; 16];
-    SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    SystemRandom::new()
+        .fill(&mut random)
+        .map_err(|_| io::Error::other("the system gives no random numbers"))?;
     Ok(Nonce::of(random))
 }

@@ -18,15 +18,16 @@ use tokio::time::Instant;
 use super::act::Actor;
 use super::attestation::{Nonce, PeerState, Progress, STATE_VERSION};
 use super::decide::claim::Memory;
+use super::decide::honest::honest;
 use super::decide::plan::{NonceDuty, Plan};
-use super::decide::{Decision, decide, honest, settled};
+use super::decide::{Decision, decide, settled};
 use super::listener::{self, Board};
 use super::metrics::Metrics;
 use super::observation::{Disk, History, Observation};
 use super::observe::{Observer, unix_secs};
 use super::readiness::Readiness;
 use super::supervise::{OwnMember, Signals, supervise};
-use crate::etcd::process::{EtcdProcess, Ended};
+use crate::etcd::process::{Ended, EtcdProcess};
 use crate::etcd::{binary, http};
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
@@ -161,7 +162,10 @@ impl Launcher<'_> {
             }
             if let Err(error) = self.actor.after_spawn(&decision.plan).await {
                 // etcd runs; the next start repeats what is missing.
-                journal::error("a step after the start of etcd failed", &json!({"error": format!("{error:#}")}));
+                journal::error(
+                    "a step after the start of etcd failed",
+                    &json!({"error": format!("{error:#}")}),
+                );
             }
             while self.readiness.check().await.is_err() {
                 tokio::time::sleep(READY_LOOK).await;
@@ -282,12 +286,14 @@ struct Told {
 impl Told {
     fn tell(&mut self, decision: &Decision, now: Duration) {
         let sentence = decision.because.sentence();
-        let repeated = self.last.as_ref().is_some_and(|(last, at)| *last == sentence && now - *at < REPEAT_AFTER);
+        let repeated =
+            self.last.as_ref().is_some_and(|(last, at)| *last == sentence && now - *at < REPEAT_AFTER);
         if repeated {
             return;
         }
         self.last = Some((sentence.clone(), now));
-        let mut fields = json!({"row": decision.row.number(), "plan": decision.plan.name(), "because": sentence});
+        let mut fields =
+            json!({"row": decision.row.number(), "plan": decision.plan.name(), "because": sentence});
         if let Some(complaint) = decision.because.complaint() {
             fields["why"] = complaint.why.into();
             fields["next"] = complaint.next.into();

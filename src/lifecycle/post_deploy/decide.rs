@@ -82,18 +82,26 @@ mod tests {
     use super::*;
 
     fn decided(plan: &str, next: &str) -> Launcher {
-        Launcher::Decided { plan: plan.to_owned(), because: "reason".to_owned(), why: "why".to_owned(), next: next.to_owned() }
+        Launcher::Decided {
+            plan: plan.to_owned(),
+            because: "reason".to_owned(),
+            why: "why".to_owned(),
+            next: next.to_owned(),
+        }
     }
 
     #[test]
     fn only_a_voter_that_serves_is_a_success() {
         use Membership::{Learner, Unknown, Voter};
-        let of = |ready, membership, launcher: &Launcher, time_is_up| {
-            match decide(&Seen { ready, membership, launcher: launcher.clone(), time_is_up }) {
-                Verdict::Pass => "pass",
-                Verdict::Wait => "wait",
-                Verdict::Fail { .. } => "fail",
-            }
+        let of = |ready, membership, launcher: &Launcher, time_is_up| match decide(&Seen {
+            ready,
+            membership,
+            launcher: launcher.clone(),
+            time_is_up,
+        }) {
+            Verdict::Pass => "pass",
+            Verdict::Wait => "wait",
+            Verdict::Fail { .. } => "fail",
         };
         let silent = Launcher::Silent { why: "refused".to_owned() };
         for launcher in [&silent, &decided("start", ""), &decided("wait", "deploy with bootstrap.yml")] {

@@ -44,9 +44,8 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
 
 async fn membership(job: &JobConfig, reach: &Reach) -> Membership {
     let limit = job.properties.observe_timeout;
-    let status = async {
-        EtcdClient::connect(&reach::own_etcd(job), reach.grpc.clone(), limit).await?.status().await
-    };
+    let status =
+        async { EtcdClient::connect(&reach::own_etcd(job), reach.grpc.clone(), limit).await?.status().await };
     match status.await {
         Ok(status) if status.is_learner => Membership::Learner,
         Ok(_) => Membership::Voter,

@@ -71,13 +71,19 @@ mod tests {
     use super::*;
 
     fn decided(plan: &str) -> Launcher {
-        Launcher::Decided { plan: plan.to_owned(), because: "reason".to_owned(), why: "why".to_owned(), next: "next".to_owned() }
+        Launcher::Decided {
+            plan: plan.to_owned(),
+            because: "reason".to_owned(),
+            why: "why".to_owned(),
+            next: "next".to_owned(),
+        }
     }
 
     #[test]
     fn first_match_wins() {
         let silent = Launcher::Silent { why: "connection refused".to_owned() };
-        let seen = Seen { ready: false, launcher: silent, others_serve: false, alone: false, time_is_up: false };
+        let seen =
+            Seen { ready: false, launcher: silent, others_serve: false, alone: false, time_is_up: false };
         let of = |change: &dyn Fn(&mut Seen)| {
             let mut seen = seen.clone();
             change(&mut seen);

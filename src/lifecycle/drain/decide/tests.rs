@@ -8,14 +8,19 @@ use crate::lifecycle::intent::Intent;
 
 const ME: MemberId = MemberId(1);
 const KEEP: Option<Intent> = Some(Intent { vm: Next::Keep, instance: Next::Keep, deployment: Next::Keep });
-const VM_GOES: Option<Intent> = Some(Intent { vm: Next::Delete, instance: Next::Keep, deployment: Next::Keep });
+const VM_GOES: Option<Intent> =
+    Some(Intent { vm: Next::Delete, instance: Next::Keep, deployment: Next::Keep });
 const INSTANCE_GOES: Option<Intent> =
     Some(Intent { vm: Next::Delete, instance: Next::Delete, deployment: Next::Keep });
-const ALL_GO: Option<Intent> = Some(Intent { vm: Next::Delete, instance: Next::Delete, deployment: Next::Delete });
+const ALL_GO: Option<Intent> =
+    Some(Intent { vm: Next::Delete, instance: Next::Delete, deployment: Next::Delete });
 
 fn voter(id: u64, alive: bool) -> Voter {
-    let missing =
-        Life::Missing { why: "connection refused".to_owned(), for_so_long: Duration::from_secs(600), recovering: false };
+    let missing = Life::Missing {
+        why: "connection refused".to_owned(),
+        for_so_long: Duration::from_secs(600),
+        recovering: false,
+    };
     Voter { id: MemberId(id), name: format!("etcd/{id}"), life: if alive { Life::Alive } else { missing } }
 }
 
@@ -32,7 +37,12 @@ fn no_quorum() -> Cluster {
     Cluster::NoQuorum { why: "etcd/2: connection refused".to_owned() }
 }
 
-fn seen(script: Script, intent: Option<Intent>, disk: (Option<u64>, Option<u64>), cluster: Cluster) -> StopSeen {
+fn seen(
+    script: Script,
+    intent: Option<Intent>,
+    disk: (Option<u64>, Option<u64>),
+    cluster: Cluster,
+) -> StopSeen {
     StopSeen {
         script,
         call: Call::Shutdown,
@@ -45,7 +55,14 @@ fn seen(script: Script, intent: Option<Intent>, disk: (Option<u64>, Option<u64>)
 }
 
 #[track_caller]
-fn case(row: u8, script: Script, intent: Option<Intent>, disk: (Option<u64>, Option<u64>), cluster: Cluster, plan: &str) {
+fn case(
+    row: u8,
+    script: Script,
+    intent: Option<Intent>,
+    disk: (Option<u64>, Option<u64>),
+    cluster: Cluster,
+    plan: &str,
+) {
     let decision = decide(&seen(script, intent, disk, cluster));
     assert_eq!((decision.row.number(), decision.plan.name()), (row, plan), "{decision:?}");
 }
@@ -82,14 +99,16 @@ fn every_row_of_the_table() {
     case(9, PreStop, None, none, of_three(), "hand-over");
     case(9, Drain, None, none, no_quorum(), "hand-over");
 
-    let again = StopSeen { call: Call::CheckStatus, ..seen(Drain, INSTANCE_GOES, (Some(10), None), of_three()) };
+    let again =
+        StopSeen { call: Call::CheckStatus, ..seen(Drain, INSTANCE_GOES, (Some(10), None), of_three()) };
     assert_eq!((decide(&again).row.number(), decide(&again).plan), (0, Plan::Continue));
 }
 
 /// Data that lies on no disk of its own dies with the VM, and only with the VM.
 #[test]
 fn without_a_disk_of_its_own_data_dies_with_the_vm() {
-    let no_disk = |intent| StopSeen { own_disk: false, ..seen(Script::PreStop, intent, (None, None), of_three()) };
+    let no_disk =
+        |intent| StopSeen { own_disk: false, ..seen(Script::PreStop, intent, (None, None), of_three()) };
 
     assert_eq!(decide(&no_disk(VM_GOES)).row, Row::Leaves);
     assert_eq!(decide(&no_disk(KEEP)).row, Row::Stays);
@@ -106,21 +125,36 @@ fn the_operations_of_bosh_replayed() {
         pre_stop: &'static str,
         drain: (u8, &'static str),
     }
-    let operation = |name, intent, call, disk, pre_stop, drain| Operation { name, intent, call, disk, pre_stop, drain };
+    let operation =
+        |name, intent, call, disk, pre_stop, drain| Operation { name, intent, call, disk, pre_stop, drain };
     let (same, zero) = ((Some(10), Some(10)), (Some(10), Some(0)));
     let operations = [
         operation("deploy, configuration changed", KEEP, Call::Update, same, "hand-over", (6, "hand-over")),
         operation("deploy, only packages changed", KEEP, Call::Update, same, "hand-over", (6, "hand-over")),
         operation("restart", KEEP, Call::Update, same, "hand-over", (6, "hand-over")),
         operation("restart --no-converge", KEEP, Call::Shutdown, same, "hand-over", (6, "hand-over")),
-        operation("stemcell, vm type, env or network", VM_GOES, Call::Shutdown, same, "hand-over", (6, "hand-over")),
+        operation(
+            "stemcell, vm type, env or network",
+            VM_GOES,
+            Call::Shutdown,
+            same,
+            "hand-over",
+            (6, "hand-over"),
+        ),
         operation("recreate", VM_GOES, Call::Shutdown, same, "hand-over", (6, "hand-over")),
         operation("disk resized", KEEP, Call::Shutdown, (Some(10), Some(20)), "hand-over", (6, "hand-over")),
         operation("disk type changed", KEEP, Call::Shutdown, same, "hand-over", (6, "hand-over")),
         // The disk goes, the instance stays: its data is lost, so the member must leave, in drain.
         operation("disk removed from the group", KEEP, Call::Shutdown, zero, "hand-over", (4, "leave")),
         operation("--recreate-persistent-disks", KEEP, Call::Shutdown, same, "hand-over", (6, "hand-over")),
-        operation("scale in, group removed, other AZ", INSTANCE_GOES, Call::Shutdown, zero, "leave", (4, "leave")),
+        operation(
+            "scale in, group removed, other AZ",
+            INSTANCE_GOES,
+            Call::Shutdown,
+            zero,
+            "leave",
+            (4, "leave"),
+        ),
         operation("delete-deployment", ALL_GO, Call::Shutdown, zero, "stay", (1, "stay")),
         operation("stop", KEEP, Call::Shutdown, same, "hand-over", (6, "hand-over")),
         operation("stop --hard", VM_GOES, Call::Shutdown, same, "hand-over", (6, "hand-over")),
@@ -137,7 +171,8 @@ fn the_operations_of_bosh_replayed() {
 /// Every combination gets exactly one row, none panics, and nothing leaves without quorum for the rest.
 #[test]
 fn every_combination_is_decided_and_none_takes_quorum() {
-    let entries = [OwnEntry::NotListed, OwnEntry::NeverStarted(ME), OwnEntry::Learner(ME), OwnEntry::Voter(ME)];
+    let entries =
+        [OwnEntry::NotListed, OwnEntry::NeverStarted(ME), OwnEntry::Learner(ME), OwnEntry::Voter(ME)];
     let others: [&[bool]; 6] = [&[], &[true], &[false], &[true, true], &[true, false], &[false, false]];
     let mut clusters = vec![no_quorum()];
     for own in entries {
@@ -158,16 +193,30 @@ fn every_combination_is_decided_and_none_takes_quorum() {
                             for own_disk in [true, false] {
                                 for forced in [Override::None, Override::ForceLeave] {
                                     let disk = DiskNext { now_mib, next_mib };
-                                    let seen = StopSeen { script, call, intent, disk, own_disk, forced, cluster: cluster.clone() };
+                                    let seen = StopSeen {
+                                        script,
+                                        call,
+                                        intent,
+                                        disk,
+                                        own_disk,
+                                        forced,
+                                        cluster: cluster.clone(),
+                                    };
                                     let decision = decide(&seen);
                                     if let Plan::Leave { .. } = decision.plan {
                                         assert!(keep_quorum(seen.others()), "{seen:?}");
                                     }
                                     let honest = honest(decision, forced);
-                                    assert!(!matches!(honest.plan, Plan::Leave { .. } | Plan::RemoveEntry { .. }));
+                                    assert!(!matches!(
+                                        honest.plan,
+                                        Plan::Leave { .. } | Plan::RemoveEntry { .. }
+                                    ));
                                     if let Plan::Refuse(refusal) = &honest.plan {
                                         let complaint = refusal.complaint();
-                                        assert!(!complaint.next.is_empty() && forced == Override::None, "{seen:?}");
+                                        assert!(
+                                            !complaint.next.is_empty() && forced == Override::None,
+                                            "{seen:?}"
+                                        );
                                     }
                                     count += 1;
                                 }
