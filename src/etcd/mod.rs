@@ -1,6 +1,7 @@
 //! etcd seen from outside. Pure arithmetic and ids on one side, connections on the other; nobody else
 //! knows `etcd-client`, rustls or HTTP.
 
+pub mod binary;
 pub mod client;
 pub mod config;
 pub mod connect;
@@ -9,4 +10,6 @@ pub mod http;
 pub mod id;
 pub mod member;
 pub mod process;
+pub mod quorum;
 pub mod tls;
+pub mod version;

@@ -63,6 +63,11 @@ impl Paths {
         self.ephemeral().join("initialised")
     }
 
+    /// The version of the installed etcd, noted so that it need not be asked at each start.
+    pub fn etcd_version(&self) -> PathBuf {
+        self.ephemeral().join("etcd-version.json")
+    }
+
     /// What bpm's pre_start hook saw of the persistent disk.
     pub fn store_seen(&self) -> PathBuf {
         self.ephemeral().join("store-seen.json")

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::intent::boot_id;
 use super::{pre_start, records, vcap};
+use crate::etcd::binary;
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
 
@@ -39,7 +40,10 @@ pub fn run(paths: &Paths) -> anyhow::Result<()> {
     let seen = StoreSeen { mounted, boot_id: boot_id()? };
     let path = paths.store_seen();
     records::write_versioned(&path, VERSION, &seen).context("tell the launcher about the disk")?;
-    vcap::own(&path)
+    vcap::own(&path)?;
+    // Asked here, where it delays nobody: the launcher then finds it noted.
+    binary::version(paths)?;
+    vcap::own(&paths.etcd_version())
 }
 
 /// Whether the launcher may trust the store. Without a word of this boot it may not.

@@ -11,6 +11,7 @@ pub mod drain;
 pub mod healthy;
 pub mod intent;
 pub mod launch;
+pub mod post_stop;
 pub mod pre_start;
 pub mod records;
 pub mod vcap;
@@ -23,4 +24,9 @@ pub async fn launcher_page(
     limit: Duration,
 ) -> Result<Answer, ConnectError> {
     http::get(target, page, reach.as_admin.clone(), limit).await
+}
+
+/// Runs a door's work on a runtime of this one thread: small, and etcd is then forked by the main thread.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -30,6 +30,21 @@ use crate::journal;
 const CONNECTIONS_MAX: usize = 64;
 /// A handshake or a request that takes longer is somebody else's problem.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a launcher asks another for when it has created the cluster that both wait for: the state, and
+/// please look again.
+pub const NEWS: &str = "/state?news";
+
+/// What stands behind the pages.
+#[derive(Clone)]
+pub struct Doors {
+    /// The pages that are kept.
+    pub board: Arc<Board>,
+    /// Asked on demand.
+    pub readiness: Arc<Readiness>,
+    /// Told when another launcher has news.
+    pub news: Arc<Notify>,
+}
 
 /// What the pages show, kept current by the launcher.
 #[derive(Debug, Default)]
@@ -72,12 +87,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until dropped.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    board: Arc<Board>,
-    readiness: Arc<Readiness>,
-) {
+pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, doors: Doors) {
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -91,12 +101,12 @@ pub async fn serve(
                 continue;
             }
         };
-        let (acceptor, board, readiness) = (acceptor.clone(), board.clone(), readiness.clone());
+        let (acceptor, doors) = (acceptor.clone(), doors.clone());
         tokio::spawn(async move {
             let _place = place;
             // A refused handshake is the caller's to tell: it knows which certificate it showed.
             let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
-            let service = service_fn(|request| answer(request, board.clone(), readiness.clone()));
+            let service = service_fn(|request| answer(request, doors.clone()));
             // A connection that breaks in the middle of a page has nobody left to be told.
             let _ = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -108,16 +118,18 @@ pub async fn serve(
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    board: Arc<Board>,
-    readiness: Arc<Readiness>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Full<Bytes>>, Infallible> {
+    let Doors { board, readiness, news } = doors;
     if request.method() != Method::GET {
         return Ok(page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()));
     }
     Ok(match request.uri().path() {
-        "/state" => json_page(&board.content().state),
+        "/state" => {
+            if request.uri().query() == Some("news") {
+                news.notify_one();
+            }
+            json_page(&board.content().state)
+        }
         "/config" => json_page(&board.content().configuration),
         "/metrics" => {
             let text = board.content().metrics.clone();
@@ -176,7 +188,11 @@ mod tests {
         let readiness = Arc::new(Readiness::down("etcd is not running: waiting for b"));
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = tokio::spawn(serve(listener, peer.server_letting_in(&admin).unwrap(), board, readiness));
+        let server = tokio::spawn(serve(
+            listener,
+            peer.server_letting_in(&admin).unwrap(),
+            Doors { board, readiness, news: Arc::new(Notify::new()) },
+        ));
         let target =
             Target { dial: "127.0.0.1".to_owned(), port, name: "a.etcd.default.etcd.bosh".to_owned() };
         let get = async |identity: &Identity, path: &str| {

@@ -8,12 +8,15 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::signal::unix::{self, SignalKind};
 
+use super::observe::unix_secs;
+use super::records::{Ending, ExitRecord, RECORD_VERSION};
 use crate::etcd::connect::Target;
+use crate::etcd::id::MemberId;
 use crate::etcd::handover::{Handover, hand_over};
 use crate::etcd::process::{Ended, EtcdProcess};
 use crate::job::paths::Paths;
 use crate::journal;
-use crate::lifecycle::records::{self, ExitRecord};
+use crate::lifecycle::records;
 
 /// bpm gives 15 s between SIGTERM and SIGQUIT; the rest is etcd's own graceful stop.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(3);
@@ -54,6 +57,8 @@ impl Signals {
 /// How to reach the own member when leadership has to move.
 #[derive(Clone)]
 pub struct OwnMember {
+    /// Who it is.
+    pub member_id: MemberId,
     /// Its client listener.
     pub target: Target,
     /// With the administrator's certificate.
@@ -86,16 +91,26 @@ pub async fn supervise(
             }
         }
     };
-    let record = ExitRecord { ended, requested, at: journal::now() };
-    let fields =
-        json!({"exit_code": ended.exit_code(), "requested": requested, "graceful": record.is_graceful()});
+    let how = ending(ended, requested);
+    let fields = json!({"exit_code": ended.exit_code(), "requested": requested, "how": how});
     if requested {
         journal::info("etcd ended", &fields);
     } else {
         journal::error("etcd ended by itself", &fields);
     }
+    let record =
+        ExitRecord { version: RECORD_VERSION, member_id: own.member_id, how, at_unix_secs: unix_secs() };
     records::write(paths, &record).context("write the exit record")?;
     Ok(ended)
+}
+
+/// Graceful only if etcd was asked to stop and then ended by that signal or with success: it raises the
+/// signal again once its files are closed.
+fn ending(ended: Ended, requested: bool) -> Ending {
+    match ended {
+        Ended::Code(0) | Ended::Signal(2 | 15) if requested => Ending::Graceful,
+        Ended::Code(_) | Ended::Signal(_) => Ending::Abrupt,
+    }
 }
 
 fn tell(outcome: &Handover) {
@@ -103,5 +118,21 @@ fn tell(outcome: &Handover) {
         Handover::NotLeader | Handover::OnlyVoter => {}
         Handover::Moved { to } => journal::info("leadership handed over", &json!({"to": to})),
         Handover::Kept { why } => journal::warn("leadership was not handed over", &json!({"why": why})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_requested_stop_that_etcd_finished_is_graceful() {
+        assert_eq!(ending(Ended::Signal(15), true), Ending::Graceful);
+        assert_eq!(ending(Ended::Signal(2), true), Ending::Graceful);
+        assert_eq!(ending(Ended::Code(0), true), Ending::Graceful);
+        assert_eq!(ending(Ended::Signal(9), true), Ending::Abrupt);
+        assert_eq!(ending(Ended::Code(2), true), Ending::Abrupt);
+        assert_eq!(ending(Ended::Code(0), false), Ending::Abrupt);
+        assert_eq!(ending(Ended::Signal(15), false), Ending::Abrupt);
     }
 }
