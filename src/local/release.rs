@@ -386,3 +386,6 @@ fn directories(parent: &Path) -> Result<Vec<PathBuf>> {
 fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
