@@ -251,11 +251,13 @@ fn what_goes_wrong_in_a_template_is_told_with_its_line() {
         ("<%= link('unheard') %>", "(line 1: Can't find link 'unheard')"),
         ("<%= link('peers').p('none') %>", r#"(line 1: Can't find property '["none"]')"#),
         ("<%= link('peers').instances[0].p('none') %>", r#"(line 1: Can't find property '["none"]')"#),
-        ("<%= link('peers').group_name %>", "undefined method `group_name' for #<Link:"),
+        ("<%= link('peers').group_name %>", "(line 1: undefined method 'group_name' for an instance of Link)"),
         ("<%= raise 'told' %>", "(line 1: told)"),
         ("<% exit 3 %>", "(line 1: exit)"),
         ("<% if true %>", "(line (unknown): j/"),
-        ("<%= nil.foo %>", "(line 1: undefined method `foo' for nil:NilClass)"),
+        ("<%= unheard_of %>", "(line 1: undefined local variable or method 'unheard_of' for an instance of Context)"),
+        ("<%= p('a').foo %>", "(line 1: undefined method 'foo' for an instance of Hash)"),
+        ("<%= nil.foo %>", "(line 1: undefined method 'foo' for nil)"),
         ("<%= \"\\xff\" %>", "the result is not UTF-8"),
         ("<%= link('peers').address(azs: ['z1']) %>", "etcd-local has no DNS server"),
     ];
@@ -290,7 +292,7 @@ fn a_link_by_hand_without_instances_cannot_be_used() {
     let error = only_address.render().expect_err("no instances").to_string();
 
     assert!(
-        error.contains("Error filling in template 'a.erb' (line 1: undefined method `map' for nil"),
+        error.contains("Error filling in template 'a.erb' (line 1: undefined method 'map' for nil)"),
         "{error}"
     );
 }

@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    fn bound(declared: &[(&str, Value)], written: Value) -> Result<Value, String> {
+    fn bound(declared: &[(&str, Value)], written: &Value) -> Result<Value, String> {
         let declared: Vec<_> = declared
             .iter()
             .map(|(name, default)| Property {
@@ -102,7 +102,7 @@ mod tests {
             let declared: Vec<(String, Value)> = serde_json::from_value(declared).expect("pairs");
             let declared: Vec<_> = declared.iter().map(|(name, default)| (name.as_str(), default.clone())).collect();
 
-            assert_eq!(bound(&declared, written), Ok(expected), "{row}");
+            assert_eq!(bound(&declared, &written), Ok(expected), "{row}");
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
             (json!(true), "TrueClass"),
         ];
         for (value, class) in classes {
-            let error = bound(&[("etcd.port", json!(1))], json!({"etcd": value}));
+            let error = bound(&[("etcd.port", json!(1))], &json!({"etcd": value}));
 
             assert_eq!(error, Err(format!("Property 'etcd.port' expects a hash, but received '{class}'")));
         }
