@@ -8,6 +8,7 @@
 mod binding;
 mod report;
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -320,5 +321,9 @@ fn configuration_hash(jobs: &[RenderedJob]) -> String {
             hash.update(file.path.as_bytes());
         }
     }
-    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::new();
+    for byte in hash.finish().as_ref() {
+        write!(digits, "{byte:02x}").expect("writing to a String cannot fail");
+    }
+    digits
 }
