@@ -68,7 +68,7 @@ impl Paths {
         self.ephemeral().join("etcd-version.json")
     }
 
-    /// What bpm's pre_start hook saw of the persistent disk.
+    /// What bpm's `pre_start` hook saw of the persistent disk.
     pub fn store_seen(&self) -> PathBuf {
         self.ephemeral().join("store-seen.json")
     }

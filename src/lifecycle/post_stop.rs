@@ -11,7 +11,7 @@ use crate::journal;
 pub fn run(paths: &Paths) -> anyhow::Result<()> {
     match records::read::<ExitRecord>(paths)? {
         Some(record) => {
-            journal::info("the job has stopped", &json!({"how": record.how, "member_id": record.member_id}))
+            journal::info("the job has stopped", &json!({"how": record.how, "member_id": record.member_id}));
         }
         None => journal::warn(
             "the job has stopped without an exit record",

@@ -9,7 +9,7 @@ use super::observation::{Cluster, Life, Voter, alive};
 use crate::etcd::quorum::quorum;
 
 /// A voter that vanished less long ago may just be restarting.
-pub const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_mins(1);
 
 /// What the rule says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

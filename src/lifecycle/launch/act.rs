@@ -81,7 +81,7 @@ impl Actor<'_> {
                 records::write(paths, &NonceFile { nonce })?;
             }
             (Step::WriteBootstrapRecord, Plan::Bootstrap(bootstrap)) => {
-                records::write(paths, &bootstrap.record())?
+                records::write(paths, &bootstrap.record())?;
             }
             (Step::CompleteBootstrapRecord, _) => {
                 if let Some(record) = records::read::<BootstrapRecord>(paths)? {
@@ -89,7 +89,7 @@ impl Actor<'_> {
                 }
             }
             (Step::WriteConfiguration, Plan::Bootstrap(bootstrap)) => {
-                self.write_configuration(Some(bootstrap))?
+                self.write_configuration(Some(bootstrap))?;
             }
             (Step::WriteConfiguration, _) => self.write_configuration(None)?,
             (Step::RemoveExitRecord, _) => records::remove::<ExitRecord>(paths)?,

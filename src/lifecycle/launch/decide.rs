@@ -29,7 +29,7 @@ use claim::Claim;
 use damaged::Damage;
 use plan::{NonceDuty, Plan, Wait};
 use reason::{Cause, Reason};
-use refusal::{FitsNot, Refusal};
+use refusal::Refusal;
 use restore::Asked;
 use row::Row;
 use waiting::Waiting;

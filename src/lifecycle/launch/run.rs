@@ -41,7 +41,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// The longest pause. News from another launcher ends any pause at once.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// The same message is logged again after this long.
-const REPEAT_AFTER: Duration = Duration::from_secs(60);
+const REPEAT_AFTER: Duration = Duration::from_mins(1);
 /// How often readiness is looked at until it is there for the first time.
 const READY_LOOK: Duration = Duration::from_millis(50);
 
@@ -106,7 +106,7 @@ impl Launcher<'_> {
         let mut told = Told::default();
         let mut pause = PAUSE_MIN;
         loop {
-            let mut seen = self.observer.observe(|seen| settled(seen)).await?;
+            let mut seen = self.observer.observe(settled).await?;
             seen.confirmed = memory.confirmed(self.started.elapsed());
             let decision = honest(decide(&seen));
             memory.note(self.started.elapsed(), decision.rests_on.clone());
@@ -287,7 +287,7 @@ impl Told {
     fn tell(&mut self, decision: &Decision, now: Duration) {
         let sentence = decision.because.sentence();
         let repeated =
-            self.last.as_ref().is_some_and(|(last, at)| *last == sentence && now - *at < REPEAT_AFTER);
+            self.last.as_ref().is_some_and(|(last, at)| *last == sentence && now.checked_sub(*at).unwrap() < REPEAT_AFTER);
         if repeated {
             return;
         }
