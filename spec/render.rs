@@ -1,5 +1,5 @@
 //! What job templates see, and what a manifest becomes, proved with real Ruby and the real `bosh`: one row
-//! per call, per field and per error text. docs/contract.md#templates
+//! per call, per field and per error text. docs/local-director.md#templates
 #![allow(missing_docs, reason = "a test target has no public items")]
 
 use std::collections::BTreeMap;
