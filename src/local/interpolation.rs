@@ -116,7 +116,8 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(store.context("read", error)),
         };
-        atomic_file::write(&store.copy, &content, STORE_MODE).map_err(|error| store.context("copy", error))?;
+        atomic_file::write(&store.copy, &content, STORE_MODE)
+            .map_err(|error| store.context("copy", error))?;
         Ok(store)
     }
 

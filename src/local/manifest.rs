@@ -351,9 +351,7 @@ impl InstanceGroup {
         if let Some(alias) = &stemcell
             && !context.stemcells.iter().any(|stemcell| stemcell.alias == *alias)
         {
-            return Err(mistake(format!(
-                "Instance group '{name}' references an unknown stemcell '{alias}'"
-            )));
+            return Err(mistake(format!("Instance group '{name}' references an unknown stemcell '{alias}'")));
         }
         let azs = section.texts("azs")?;
         if section.get("azs").is_some() && azs.is_empty() {

@@ -15,3 +15,17 @@ pub mod release;
 pub mod render;
 mod section;
 pub mod update;
+
+// The effectful half: what is on this machine, and what acts on it.
+pub mod address;
+pub mod agent;
+pub mod bpm;
+pub mod change;
+pub mod instance;
+pub mod layout;
+pub mod monit;
+pub mod package;
+pub mod process;
+pub mod sandbox;
+pub mod state;
+pub mod task;

@@ -142,7 +142,8 @@ impl Catalog {
 impl Release {
     /// A release without templates, whose jobs this director plays itself (`bpm`, `bosh-dns`).
     pub fn played(name: &str, jobs: &[&str]) -> Self {
-        let jobs = jobs.iter().map(|job| ((*job).to_owned(), Job { name: (*job).to_owned(), ..Job::default() }));
+        let jobs =
+            jobs.iter().map(|job| ((*job).to_owned(), Job { name: (*job).to_owned(), ..Job::default() }));
         Self {
             name: name.to_owned(),
             version: DEV_VERSION.to_owned(),
@@ -175,7 +176,13 @@ impl Release {
                 "correct the specs named above and deploy again",
             )));
         }
-        Ok(Self { name, version: DEV_VERSION.to_owned(), directory: Some(directory.to_owned()), jobs, packages })
+        Ok(Self {
+            name,
+            version: DEV_VERSION.to_owned(),
+            directory: Some(directory.to_owned()),
+            jobs,
+            packages,
+        })
     }
 }
 
@@ -226,11 +233,9 @@ fn templates(
             continue;
         };
         match fs::read_to_string(directory.join("templates").join(source)) {
-            Ok(text) => templates.push(Template {
-                source: source.clone(),
-                destination: destination.to_owned(),
-                text,
-            }),
+            Ok(text) => {
+                templates.push(Template { source: source.clone(), destination: destination.to_owned(), text })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 faults.push(format!("Missing template file '{source}' for job '{job}'"));
             }
@@ -304,8 +309,10 @@ fn link_items<'a>(
             return Ok(Vec::new());
         }
     }
-    let (complete, incomplete): (Vec<_>, Vec<_>) =
-        spec.sections(key)?.into_iter().partition(|item| item.get("name").is_some() && item.get("type").is_some());
+    let (complete, incomplete): (Vec<_>, Vec<_>) = spec
+        .sections(key)?
+        .into_iter()
+        .partition(|item| item.get("name").is_some() && item.get("type").is_some());
     if !incomplete.is_empty() {
         faults.push(format!(
             "Each {key} item in the {key} section of the release spec must contain 'name' and 'type' (job '{job}')"

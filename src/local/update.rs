@@ -148,7 +148,8 @@ fn group_update(
     } else {
         due.chunk_by(|one, next| one.identity.az == next.identity.az).collect()
     };
-    let updates = zones.iter().enumerate().flat_map(|(at, zone)| zone_waves(&policy, zone, at == 0)).collect();
+    let updates =
+        zones.iter().enumerate().flat_map(|(at, zone)| zone_waves(&policy, zone, at == 0)).collect();
     GroupUpdate { group: group.name.clone(), deletions, updates }
 }
 
