@@ -39,3 +39,38 @@ pub fn hosts(instances: &[Identity], aliases: &[(String, Ipv4Addr)]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::fixture::identity;
+
+    #[test]
+    fn every_instance_has_both_its_names_and_the_group_has_all_addresses() {
+        let instances = [identity("my_Group", 1, "u1", None), identity("my_Group", 0, "u0", None)];
+
+        let text = hosts(&instances, &[("etcd.internal".into(), Ipv4Addr::new(127, 0, 9, 1))]);
+
+        let expected = "\
+127.0.0.1 localhost
+::1 localhost ip6-localhost ip6-loopback
+127.0.9.1 0.my-group.net.dep.bosh
+127.0.9.2 1.my-group.net.dep.bosh
+127.0.9.1 etcd.internal
+127.0.9.1 q-s0.my-group.net.dep.bosh
+127.0.9.2 q-s0.my-group.net.dep.bosh
+127.0.9.1 q-s4.my-group.net.dep.bosh
+127.0.9.2 q-s4.my-group.net.dep.bosh
+127.0.9.1 u0.my-group.net.dep.bosh
+127.0.9.2 u1.my-group.net.dep.bosh
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_order_of_instances_does_not_change_the_text() {
+        let (one, other) = (identity("a", 0, "u0", None), identity("a", 1, "u1", None));
+
+        assert_eq!(hosts(&[one.clone(), other.clone()], &[]), hosts(&[other, one], &[]));
+    }
+}

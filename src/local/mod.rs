@@ -6,6 +6,8 @@
 //! instances exist, [`link`] wires them, [`render`] fills the templates, [`update`] orders the work.
 
 pub mod dns;
+#[cfg(test)]
+mod fixture;
 pub mod interpolation;
 pub mod link;
 pub mod manifest;

@@ -348,3 +348,6 @@ fn ignored_would_go(identity: &Identity) -> anyhow::Error {
         "keep its group, zone and address in the manifest, or end its ignored state first",
     ))
 }
+
+#[cfg(test)]
+mod tests;

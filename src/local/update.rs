@@ -165,15 +165,36 @@ fn zone_waves(policy: &UpdatePolicy, zone: &[&Desired], first: bool) -> Vec<Wave
         .collect()
 }
 
-/// The order within a group: the bootstrap instance, the rest of its zone, instances without a zone, the
-/// other zones by name; inside each by `group/uuid`, never by index.
+/// Sorts the instances of one group into the order of updates, which is also that of `link.instances`.
+///
+/// The bootstrap instance, the rest of its zone, instances without a zone, the other zones by name; inside
+/// each by `group/uuid`, never by index.
+pub fn sort(instances: &mut [Identity]) {
+    let order = Order::of(instances.iter());
+    instances.sort_by_key(|identity| order.key(identity));
+}
+
 fn update_order(mut desired: Vec<&Desired>) -> Vec<&Desired> {
-    let bootstrap = desired.iter().find(|one| one.identity.bootstrap).map(|one| one.identity.clone());
-    desired.sort_by_key(|one| {
-        let identity = &one.identity;
-        let is_bootstrap = bootstrap.as_ref() == Some(identity);
-        let in_its_zone = bootstrap.as_ref().is_some_and(|first| first.az == identity.az);
-        (!is_bootstrap, !in_its_zone, identity.az.clone(), identity.slug())
-    });
+    let order = Order::of(desired.iter().map(|one| &one.identity));
+    desired.sort_by_key(|one| order.key(&one.identity));
     desired
 }
+
+struct Order {
+    bootstrap: Option<Identity>,
+}
+
+impl Order {
+    fn of<'a>(mut instances: impl Iterator<Item = &'a Identity>) -> Self {
+        Self { bootstrap: instances.find(|identity| identity.bootstrap).cloned() }
+    }
+
+    fn key(&self, identity: &Identity) -> impl Ord + use<> {
+        let is_bootstrap = self.bootstrap.as_ref() == Some(identity);
+        let in_its_zone = self.bootstrap.as_ref().is_some_and(|first| first.az == identity.az);
+        (!is_bootstrap, !in_its_zone, identity.az.clone(), identity.slug())
+    }
+}
+
+#[cfg(test)]
+mod tests;
