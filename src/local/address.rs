@@ -76,7 +76,7 @@ impl Registry {
     fn take(&self, network: [u8; 3], deployment: &DeploymentDir) -> Result<bool> {
         if let Some(holder) = self.holder(network)
             && holder != deployment.path()
-            && holder.exists()
+            && DeploymentDir::is_deployed(&holder)
         {
             return Ok(false);
         }
@@ -132,6 +132,7 @@ mod tests {
         let deployment = |name: &str| {
             let deployment = StateDir::at(directory.path()).deployment(name);
             fs::create_dir_all(deployment.path()).unwrap();
+            fs::write(deployment.record(), "{}").unwrap();
             deployment
         };
         let (one, two, three) = (deployment("one"), deployment("two"), deployment("three"));

@@ -75,6 +75,11 @@ impl DeploymentDir {
         &self.0
     }
 
+    /// Whether the deployment in the directory at `path` still has a record.
+    pub fn is_deployed(path: &Path) -> bool {
+        Self(path.to_owned()).record().exists()
+    }
+
     /// The record of what is deployed.
     pub fn record(&self) -> PathBuf {
         self.0.join("deployment.json")

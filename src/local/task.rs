@@ -28,6 +28,7 @@ pub struct Step<'a> {
     id: usize,
     label: String,
     title: String,
+    quiet: bool,
 }
 
 impl Task {
@@ -56,7 +57,7 @@ impl Task {
             lines.next_step
         };
         let label = format!("{stage}: {title}");
-        let step = Step { task: self, id, label, title: title.to_owned() };
+        let step = Step { task: self, id, label, title: title.to_owned(), quiet: false };
         let clock = Instant::now();
         self.line(id, &step.label);
         let outcome = act(&step);
@@ -115,8 +116,22 @@ impl Task {
 }
 
 impl Step<'_> {
+    /// The same step without words about what is being done, as in deletions.
+    pub fn quiet(&self) -> Self {
+        Self {
+            task: self.task,
+            id: self.id,
+            label: self.label.clone(),
+            title: self.title.clone(),
+            quiet: true,
+        }
+    }
+
     /// Tells what is being done within this step.
     pub fn doing(&self, what: &str) {
+        if self.quiet {
+            return;
+        }
         self.task.line(self.id, &format!("L {what}: {}", self.title));
     }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -92,17 +92,16 @@ fn parse_answer(answer: &str) -> Result<i32> {
 }
 
 /// The helper's whole life: reads the container from stdin, makes the namespaces, leaves an init behind.
-pub fn main() -> ExitCode {
-    match become_init() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+///
+/// Returns the exit code: 0 of the helper, later that of the program from its init.
+pub fn main() -> u8 {
+    become_init().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        1
+    })
 }
 
-fn become_init() -> Result<ExitCode> {
+fn become_init() -> Result<u8> {
     let mut conversation = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     let mut text = Vec::new();
@@ -115,7 +114,7 @@ fn become_init() -> Result<ExitCode> {
         | CloneFlags::CLONE_NEWUTS;
     if let Err(error) = unshare(namespaces) {
         writeln!(conversation, "error make namespaces: {error}")?;
-        return Ok(ExitCode::FAILURE);
+        return Ok(1);
     }
     // The child must not write before the parent has told its pid.
     let (mut told, mut tell) = UnixStream::pair()?;
@@ -125,7 +124,7 @@ fn become_init() -> Result<ExitCode> {
         ForkResult::Parent { child } => {
             writeln!(conversation, "pid {child}")?;
             tell.write_all(b".")?;
-            Ok(ExitCode::SUCCESS)
+            Ok(0)
         }
         ForkResult::Child => {
             drop(tell);
@@ -136,7 +135,7 @@ fn become_init() -> Result<ExitCode> {
 }
 
 /// Pid 1 of the container.
-fn init(container: &Container, mut conversation: UnixStream) -> ExitCode {
+fn init(container: &Container, mut conversation: UnixStream) -> u8 {
     // Blocked before anything else: a signal that comes early waits instead of being lost.
     let signals = SigSet::all();
     let ready = signals.thread_block().context("block signals").and_then(|()| prepare(container));
@@ -147,16 +146,16 @@ fn init(container: &Container, mut conversation: UnixStream) -> ExitCode {
     };
     drop(conversation);
     if ready.is_err() {
-        return ExitCode::FAILURE;
+        return 1;
     }
     let mut command = Command::new(&container.argv[0]);
     command.args(&container.argv[1..]).env_clear().envs(container.env.iter().cloned()).process_group(0);
     match command.spawn() {
-        Ok(child) => ExitCode::from(supervise(&signals, Pid::from_raw(child.id().cast_signed()))),
+        Ok(child) => supervise(&signals, Pid::from_raw(child.id().cast_signed())),
         Err(error) => {
             eprintln!("cannot run {}: {error}", container.argv[0]);
             // tini's codes: 127 not found, 126 not executable.
-            ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
+            if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
         }
     }
 }

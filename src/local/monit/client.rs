@@ -119,3 +119,12 @@ fn exchange(mut conversation: UnixStream, request: &Request) -> Result<Answer> {
     BufReader::new(conversation).read_line(&mut answer).context("read the supervisor's answer")?;
     serde_json::from_str(&answer).context("read the supervisor's answer")
 }
+
+/// Ends the supervisor of an instance, if there is one; its processes go on.
+pub fn quit(instance: &InstanceDir) -> Result<()> {
+    let gone = || {
+        ask_if_there(instance, &Request::Quit);
+        connect(&instance.monit()).is_err()
+    };
+    if process::wait_until(UP_WAIT, gone) { Ok(()) } else { bail!("the supervisor does not end") }
+}

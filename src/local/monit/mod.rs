@@ -102,6 +102,16 @@ impl Status {
             Self::Failing => "failing",
         }
     }
+
+    /// The words of `monit summary`.
+    pub fn monit_word(self) -> &'static str {
+        match self {
+            Self::Unknown => "not monitored",
+            Self::Starting => "initializing",
+            Self::Running => "running",
+            Self::Failing => "not running",
+        }
+    }
 }
 
 /// The state of a whole instance, as the agent computes it.
