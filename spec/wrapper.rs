@@ -324,7 +324,9 @@ fn the_process_becomes_the_real_tool_and_shows_no_secret() {
     let mut command = instance.command(ETCDCTL, &["watch", "--rev=1", "a"]);
     let mut watching = Running(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut first = String::new();
-    BufReader::new(watching.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    // Kept open to the end: without a reader etcdctl would end at its next line.
+    let mut stdout = BufReader::new(watching.0.stdout.take().unwrap());
+    stdout.read_line(&mut first).unwrap();
 
     assert_eq!(first, "PUT\n");
     let proc = Path::new("/proc").join(watching.0.id().to_string());
