@@ -1,5 +1,6 @@
 //! Small deployments for the tests of this room.
 
+use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use super::manifest::Manifest;
@@ -13,7 +14,6 @@ pub(super) fn manifest(groups: &str) -> Manifest {
 
 /// The text of [`manifest`].
 pub(super) fn manifest_yaml(groups: &str) -> String {
-    let groups: String = groups.lines().map(|line| format!("{line}\n")).collect();
     format!(
         "name: dep\n\
          releases: [{{name: rel, version: latest}}, {{name: other, version: 1}}]\n\
@@ -28,7 +28,7 @@ pub(super) fn group(name: &str, keys: &str) -> String {
     let mut text = format!("- name: {name}\n  {keys}\n");
     for (key, value) in [("instances", "1"), ("jobs", "[]"), ("networks", "[{name: net}]")] {
         if !keys.lines().any(|line| line.trim_start().starts_with(&format!("{key}:"))) {
-            text.push_str(&format!("  {key}: {value}\n"));
+            writeln!(text, "  {key}: {value}").expect("writing to a String cannot fail");
         }
     }
     text

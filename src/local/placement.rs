@@ -1,5 +1,5 @@
 //! Which instances exist: who stays, who is new, who has to go, and who holds the bootstrap flag.
-//! docs/contract.md#placement
+//! docs/local-director.md#placement
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,7 +148,8 @@ struct FreeIndexes {
 
 impl FreeIndexes {
     fn take(&mut self) -> u32 {
-        let lowest = (0..).find(|index| !self.taken.contains(index)).expect("a set is smaller than all u32");
+        let lowest =
+            (0..=u32::MAX).find(|index| !self.taken.contains(index)).expect("a set is smaller than all u32");
         self.taken.insert(lowest);
         lowest
     }

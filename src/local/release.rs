@@ -1,7 +1,7 @@
 //! A release as it lies in its directory: jobs with their specs and templates, packages by name.
 //!
 //! What `bosh create-release` and the Director's upload would refuse is refused here, all of it at once.
-//! docs/contract.md#job-spec
+//! docs/local-director.md#job-spec
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -214,7 +214,7 @@ impl Job {
             packages: spec.texts("packages")?,
             provides: provided(&spec, &name, faults)?,
             consumes: consumed(&spec, &name, faults)?,
-            properties: properties(&spec, &name, faults)?,
+            properties: properties(&spec, &name, faults),
             name,
         })
     }
@@ -234,7 +234,11 @@ fn templates(
         };
         match fs::read_to_string(directory.join("templates").join(source)) {
             Ok(text) => {
-                templates.push(Template { source: source.clone(), destination: destination.to_owned(), text })
+                templates.push(Template {
+                    source: source.clone(),
+                    destination: destination.to_owned(),
+                    text,
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 faults.push(format!("Missing template file '{source}' for job '{job}'"));
@@ -247,19 +251,19 @@ fn templates(
     Ok(templates)
 }
 
-fn properties(spec: &Section<'_>, job: &str, faults: &mut Vec<String>) -> Result<Vec<Property>> {
+fn properties(spec: &Section<'_>, job: &str, faults: &mut Vec<String>) -> Vec<Property> {
     let Some(declared) = spec.get("properties").filter(|properties| !properties.is_null()) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
     let Value::Object(declared) = declared else {
         faults.push(format!("Job '{job}' has invalid properties spec format"));
-        return Ok(Vec::new());
+        return Vec::new();
     };
     let default = |definition: &Value| definition.get("default").filter(|value| !value.is_null()).cloned();
-    Ok(declared
+    declared
         .iter()
         .map(|(name, definition)| Property { name: name.clone(), default: default(definition) })
-        .collect())
+        .collect()
 }
 
 fn provided(spec: &Section<'_>, job: &str, faults: &mut Vec<String>) -> Result<Vec<LinkProvided>> {
@@ -386,3 +390,6 @@ fn directories(parent: &Path) -> Result<Vec<PathBuf>> {
 fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

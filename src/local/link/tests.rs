@@ -21,7 +21,7 @@ fn two_groups(provider: &str, consumer: &str) -> String {
 }
 
 fn instances() -> Vec<Identity> {
-    vec![identity("p", 0, "u5", Some("z1")), identity("p", 1, "u1", None), identity("c", 0, "c0", None)]
+    vec![identity("p", 1, "u1", None), identity("p", 0, "u5", Some("z1")), identity("c", 0, "c0", None)]
 }
 
 fn resolved(groups: &str, jobs: Vec<JobFixture>) -> Result<Links, LinkErrors> {
@@ -63,6 +63,12 @@ fn shared_properties_fall_back_to_the_specs_default_and_hashes_are_not_merged() 
     let links = resolved(&two_groups(", properties: {tls: {ca: mine}}", ""), jobs).expect("resolves");
 
     assert_eq!(links.of_job("c", "consumer")["store"]["properties"], json!({"tls": {"ca": "mine"}}));
+    let nothing_said = store(&two_groups(", properties: {port: ~}", ""));
+    assert_eq!(
+        nothing_said["properties"]["port"],
+        Value::Null,
+        "an explicit null is shared, unlike with p()"
+    );
     assert_eq!(store(&two_groups("", ""))["properties"], json!({"port": 2379, "tls": {"ca": null}}));
 }
 

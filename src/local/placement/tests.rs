@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::local::fixture::{group, identity, manifest};
 
@@ -68,6 +70,8 @@ fn instances_are_placed_by_the_directors_rules() {
             &["a/0/u0/z1", "a/1/u1/z1", "a/2/u2/z2"], "0/u0/z1* 1/u1/z1 -u2"),
         ("without disks the zones are balanced, the lowest index of each stays", zoned(2, "z1, z2"),
             &["~a/0/u0/z1", "~a/1/u1/z1", "~a/2/u2/z2"], "0/u0/z1* 2/u2/z2 -u1"),
+        ("among equal zones one that has an instance is taken", zoned(1, "z1, z2"), &["~a/0/u0/z2"], "0/u0/z2*"),
+        ("and of those the one that has most", zoned(1, "z1, z2"), &["~a/0/u0/z1", "~a/1/u1/z2", "~a/2/u2/z2"], "1/u1/z2* -u0 -u2"),
         ("an instance whose zone is gone is replaced; its index stays taken meanwhile", zoned(2, "z2, z3"),
             &["a/0/u0/z1", "a/1/u1/z2"], "1/u1/z2* 2/new1/z3 -u0"),
         ("zones for a group that had none: all are replaced", zoned(2, "z1, z2"),
@@ -78,6 +82,9 @@ fn instances_are_placed_by_the_directors_rules() {
         ("ignored instances stay before all others", plain(1), &["a/0/u0", "=a/1/u1"], "1/u1* -u0"),
         ("a group under a new name takes instances over, with new indexes and the same ids",
             group("new", "instances: 3\n  migrated_from: [{name: old}]"), &["old/1/u1", "old/4/u4"], "0/u1* 1/u4 2/new1"),
+        ("instances that are taken over get their indexes before new ones do",
+            group("new", "instances: 3\n  azs: [z1, z2]\n  migrated_from: [{name: old}]"),
+            &["~old/0/u0/z2", "~old/1/u1/z2"], "0/u0/z2* 1/u1/z2 2/new1/z1"),
         ("a zone can be told for instances that had none",
             group("new", "instances: 1\n  azs: [z1]\n  migrated_from: [{name: old, az: z1}]"), &["old/0/u0"], "0/u0/z1*"),
         ("what is too much of a former group goes",
@@ -174,5 +181,44 @@ fn migrations_that_make_no_sense_are_refused() {
         let error = placed(&groups, &["old/0/u0"]).expect_err(expected).to_string();
 
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// Deploys again from what a deploy left behind.
+fn after(placement: &Placement, disks: bool) -> Vec<Existing> {
+    let desired = placement.desired().into_iter();
+    desired.map(|identity| Existing { identity, has_disk: disks, ignored: false }).collect()
+}
+
+proptest! {
+    /// Whatever a group went through, it ends with the instances it asks for, each index and id once, one
+    /// bootstrap flag, nobody lost without being named; and the same manifest again changes nothing.
+    #[test]
+    fn any_change_of_size_and_zones_settles_at_once(
+        steps in proptest::collection::vec((0_u32..6, 0_usize..4), 1..6),
+        disks: bool,
+    ) {
+        let zones = ["", "azs: [z1]", "azs: [z1, z2]", "azs: [z3, z2, z1]"];
+        let mut registry = Counter::default();
+        let mut existing: Vec<Existing> = Vec::new();
+        for (count, zone) in steps {
+            let manifest = manifest(&group("a", &format!("instances: {count}\n  {}", zones[zone])));
+
+            let placement = place(&manifest, &existing, &mut registry).expect("nothing is ignored");
+
+            let desired = placement.desired();
+            prop_assert_eq!(desired.len(), count as usize);
+            let ids: BTreeSet<_> = desired.iter().chain(&placement.obsolete).map(|one| &one.id).collect();
+            prop_assert_eq!(ids.len(), desired.len() + placement.obsolete.len());
+            prop_assert!(existing.iter().all(|one| ids.contains(&one.identity.id)));
+            let indexes: BTreeSet<_> = desired.iter().chain(&placement.obsolete).map(|one| one.index).collect();
+            prop_assert_eq!(indexes.len(), ids.len());
+            prop_assert_eq!(desired.iter().filter(|one| one.bootstrap).count(), usize::from(count > 0));
+            let settled = after(&placement, disks);
+            let again = place(&manifest, &settled, &mut registry).expect("nothing is ignored");
+            prop_assert!(again.new.is_empty() && again.obsolete.is_empty());
+            prop_assert!(again.kept.iter().all(|kept| kept.before == kept.after));
+            existing = settled;
+        }
     }
 }

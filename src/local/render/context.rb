@@ -1,6 +1,6 @@
 # What ERB templates of BOSH jobs see: `p`, `if_p`, `link`, `if_link`, `spec`, `name`, `index`,
 # `properties`. Reads one JSON document from stdin, renders everything in it, and writes one JSON document
-# to stdout; etcd-local starts it (src/local/render). docs/contract.md#templates
+# to stdout; etcd-local starts it (src/local/render). docs/local-director.md#templates
 #
 # Why not the bosh-template gem: it would have to be installed, and it cannot answer `link.address`.
 
@@ -240,7 +240,18 @@ def fill(job, source, text, spec)
 rescue Exception => error # rubocop:disable Lint/RescueException -- a SyntaxError of the template is one
   frame = (error.backtrace || []).find { |line| line.include?(File.join(job, source)) }
   line = frame ? frame.split(':')[1] : '(unknown)'
-  { 'error' => "Error filling in template '#{source}' (line #{line}: #{error})" }
+  { 'error' => "Error filling in template '#{source}' (line #{line}: #{told(error)})" }
+end
+
+# Ruby's text for an unknown name would show the whole receiver, which may hold private keys, and in words
+# that change from version to version.
+def told(error)
+  unknown = error.is_a?(NameError) && error.message[/\A(undefined .*?) for /m, 1]
+  return error.to_s unless unknown
+
+  receiver = error.receiver
+  shown = receiver.nil? ? 'nil' : "an instance of #{receiver.class}"
+  "#{unknown.tr('`', "'")} for #{shown}"
 end
 
 def render(job, common)

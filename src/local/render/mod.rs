@@ -3,11 +3,12 @@
 //!
 //! `context.rb` is our own evaluation context. The request goes to its stdin and the answer comes from its
 //! stdout, since both carry private keys. Left out of what a Director does: `.bosh/links.json`, which only
-//! its DNS server reads, and `properties_schema.json`. docs/contract.md#templates
+//! its DNS server reads, and `properties_schema.json`. docs/local-director.md#templates
 
 mod binding;
 mod report;
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -320,5 +321,9 @@ fn configuration_hash(jobs: &[RenderedJob]) -> String {
             hash.update(file.path.as_bytes());
         }
     }
-    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::new();
+    for byte in hash.finish().as_ref() {
+        write!(digits, "{byte:02x}").expect("writing to a String cannot fail");
+    }
+    digits
 }

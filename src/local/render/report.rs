@@ -64,3 +64,33 @@ fn indented(by: usize, text: &str) -> String {
     let margin = " ".repeat(by);
     text.lines().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_all_groups_and_jobs_are_told_together() {
+        let templates = |job: &str, faults: &[&str]| FailedJob::Templates {
+            job: job.into(),
+            faults: faults.iter().map(|fault| (*fault).to_owned()).collect(),
+        };
+        let mut errors = RenderErrors::default();
+        errors.add("etcd", vec![templates("etcd", &["one", "two\nlines"]), templates("other", &["three"])]);
+        errors.add("etcd", vec![templates("etcd", &["the next instance's"])]);
+        errors.add("client", vec![FailedJob::Monit("four".into())]);
+
+        let expected = "\
+Unable to render instance groups for deployment. Errors are:
+  - Unable to render jobs for instance group 'etcd'. Errors are:
+    - Unable to render templates for job 'etcd'. Errors are:
+      - one
+      - two
+      lines
+    - Unable to render templates for job 'other'. Errors are:
+      - three
+  - Unable to render jobs for instance group 'client'. Errors are:
+    four";
+        assert_eq!(errors.to_string(), expected);
+    }
+}

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::local::fixture::{group, identity, manifest};
 
@@ -145,5 +147,63 @@ fn a_deploy_works_in_the_directors_order() {
         let plan = plan(&manifest(&groups), &desired, &obsolete, circumstances);
 
         assert_eq!(told(&plan), expected, "{row}");
+    }
+}
+
+proptest! {
+    /// Whatever has to be done is done once: each changed instance updated, each obsolete one deleted,
+    /// everything that needs a machine gets one first, and never more workers than instances.
+    #[test]
+    fn everything_due_is_in_the_plan_once(
+        instances in proptest::collection::vec((0_usize..3, any::<bool>(), any::<bool>(), 0_usize..3), 0..9),
+        canaries in 0_u32..4,
+        workers in 0_u32..200,
+        serial: bool,
+    ) {
+        let zones = [None, Some("z1"), Some("z2")];
+        let keys = |serial| format!("update: {{canaries: {canaries}, max_in_flight: {workers}%, serial: {serial}}}");
+        let manifest = manifest(&(group("a", &keys(true)) + &group("b", &keys(serial))));
+        let mut desired = Vec::new();
+        let mut obsolete = Vec::new();
+        for (at, (name, changed, needs_vm, zone)) in instances.into_iter().enumerate() {
+            let index = u32::try_from(at).expect("few");
+            let identity = identity(["a", "b", "gone"][name], index, &format!("u{at}"), zones[zone]);
+            match name {
+                2 => obsolete.push(identity),
+                _ => desired.push(Desired { identity, needs_vm, changed: changed || needs_vm }),
+            }
+        }
+
+        let plan = plan(&manifest, &desired, &obsolete, Circumstances::PLAIN);
+
+        let (mut deleted, mut made, mut updated) = (Vec::new(), Vec::new(), Vec::new());
+        for stage in &plan.stages {
+            match stage {
+                Stage::DeleteRemovedGroups(wave) => deleted.push(wave),
+                Stage::CreateMissingVms(wave) => made.push(wave),
+                Stage::Groups(groups) => {
+                    for update in groups {
+                        deleted.extend(&update.deletions);
+                        updated.extend(&update.updates);
+                    }
+                }
+            }
+        }
+        let waves = deleted.iter().chain(&made).chain(&updated);
+        prop_assert!(waves.clone().all(|wave| (1..=wave.instances.len()).contains(&wave.workers)));
+        let ids = |waves: &[&Wave]| {
+            let mut ids: Vec<_> = waves.iter().flat_map(|wave| &wave.instances).map(|one| one.id.clone()).collect();
+            ids.sort();
+            ids
+        };
+        let due = |wanted: fn(&Desired) -> bool| {
+            let mut ids: Vec<_> =
+                desired.iter().filter(|one| wanted(one)).map(|one| one.identity.id.clone()).collect();
+            ids.sort();
+            ids
+        };
+        prop_assert_eq!(ids(&deleted), obsolete.iter().map(|one| one.id.clone()).collect::<Vec<_>>());
+        prop_assert_eq!(ids(&made), due(|one| one.needs_vm));
+        prop_assert_eq!(ids(&updated), due(|one| one.changed));
     }
 }
