@@ -68,7 +68,8 @@ impl Observer<'_> {
         if doors_opened {
             self.ask_others(&mut tasks, &tell);
         }
-        let complete = |seen: &Observation, opened: bool| opened && seen.others.values().all(Seen::is_complete);
+        let complete =
+            |seen: &Observation, opened: bool| opened && seen.others.values().all(Seen::is_complete);
         while !(settled(&seen) || complete(&seen, doors_opened)) {
             let wait_until = if doors_opened { deadline } else { deadline.min(Instant::now() + ETCD_ALONE) };
             match timeout_at(wait_until, hear.recv()).await {
@@ -166,7 +167,9 @@ impl Observer<'_> {
         let limit = self.job.properties.observe_timeout;
         for peer in self.job.others() {
             let (target, tls) = (reach::launcher(peer), self.reach.as_peer.clone());
-            spawn(tasks, tell, peer, async move { Heard::Launcher(Box::new(ask_launcher(&target, tls, limit).await)) });
+            spawn(tasks, tell, peer, async move {
+                Heard::Launcher(Box::new(ask_launcher(&target, tls, limit).await))
+            });
             let (target, tls) = (reach::peer_port(peer), self.reach.as_peer.clone());
             spawn(tasks, tell, peer, async move { Heard::Members(ask_peer_port(&target, tls, limit).await) });
         }

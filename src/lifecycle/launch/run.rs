@@ -287,8 +287,10 @@ struct Told {
 impl Told {
     fn tell(&mut self, decision: &Decision, now: Duration) {
         let sentence = decision.because.sentence();
-        let repeated =
-            self.last.as_ref().is_some_and(|(last, at)| *last == sentence && now.saturating_sub(*at) < REPEAT_AFTER);
+        let repeated = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| *last == sentence && now.saturating_sub(*at) < REPEAT_AFTER);
         if repeated {
             return;
         }
