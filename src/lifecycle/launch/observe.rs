@@ -90,7 +90,8 @@ impl Observer<'_> {
         Ok(seen)
     }
 
-    fn look_at_own(&self) -> anyhow::Result<Observation> {
+    /// Disk, records and job of this instance; nobody else has been asked.
+    pub fn look_at_own(&self) -> anyhow::Result<Observation> {
         let job = self.job;
         let properties = &job.properties;
         let process = if datadir::in_use(&self.paths.data_dir()).context("test the lock of the database")? {

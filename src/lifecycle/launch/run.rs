@@ -167,13 +167,18 @@ impl Launcher<'_> {
                     &json!({"error": format!("{error:#}")}),
                 );
             }
+            // What `/state` tells must not lag behind the disk: a member that runs attests no empty one.
+            let seen = self.see_own_again(seen);
+            if let Err(error) = self.publish(&seen, decision, Progress::Progress) {
+                journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
+            }
             while self.readiness.check().await.is_err() {
                 tokio::time::sleep(READY_LOOK).await;
             }
             let elapsed_ms = millis(self.started.elapsed());
             self.metrics.ready_after(self.started.elapsed());
             journal::info("this member serves linearizable reads", &json!({"elapsed_ms": elapsed_ms}));
-            if let Err(error) = self.publish(seen, decision, Progress::Success) {
+            if let Err(error) = self.publish(&seen, decision, Progress::Success) {
                 journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
             }
             std::future::pending::<()>().await;
@@ -183,6 +188,17 @@ impl Launcher<'_> {
             () = follow_up => unreachable!("the follow-up never ends"),
         };
         Ok(Exit::Code(ended.exit_code()))
+    }
+
+    /// The observation the decision rests on, with the own disk and records as they are now.
+    fn see_own_again(&self, seen: &Observation) -> Observation {
+        match self.observer.look_at_own() {
+            Ok(now) => Observation { others: seen.others.clone(), ..now },
+            Err(error) => {
+                journal::error("the own disk cannot be looked at", &json!({"error": format!("{error:#}")}));
+                seen.clone()
+            }
+        }
     }
 
     /// The others may be in a long pause: the cluster they wait for exists now.
