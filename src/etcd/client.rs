@@ -1,0 +1,287 @@
+//! The one place that knows `etcd-client`: every call has a deadline, every refusal is one of our own
+//! kinds, so that nobody else matches on strings.
+//!
+//! One connection, made by [`super::connect`] before the channel exists, so that its failure keeps its
+//! kind. There is no reconnecting and no retrying inside: who wants to look again makes a new client.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Channel, ConnectOptions, GetOptions};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::time::timeout;
+use tonic::transport::Endpoint;
+
+use super::connect::{ConnectError, Target, connect};
+use super::id::{ClusterId, MemberId};
+use super::member::Member;
+
+/// Why a call failed. Kinds an operator or a plan treats differently are different variants; etcd's
+/// texts are matched here and nowhere else, because some refusals carry the wrong gRPC code
+/// (docs/contract.md#errors).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EtcdError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The cluster has no leader, or lost it during the call.
+    #[error("the cluster has no leader ({0})")]
+    NoLeader(String),
+    /// The call took too long.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// Authentication or permission.
+    #[error("etcd refused the certificate's user: {0}")]
+    Auth(String),
+    /// A learner answers only local questions.
+    #[error("the member is still a learner")]
+    Learner,
+    /// This member is not the leader.
+    #[error("the member is not the leader")]
+    NotLeader,
+    /// The member is not in the list (any more).
+    #[error("the member is not in the member list")]
+    MemberNotFound,
+    /// The member that should become leader cannot.
+    #[error("etcd does not accept that member as the next leader")]
+    BadTransferee,
+    /// Anything else, in etcd's words.
+    #[error("etcd answered: {0}")]
+    Other(String),
+}
+
+impl EtcdError {
+    fn of(error: etcd_client::Error) -> Self {
+        match error {
+            etcd_client::Error::GRpcStatus(status) => Self::of_status(status.code(), status.message()),
+            etcd_client::Error::TransportError(error) => {
+                Self::Connect(ConnectError::Network(crate::report::chain(&anyhow::Error::new(error))))
+            }
+            other => Self::Other(other.to_string()),
+        }
+    }
+
+    fn of_status(code: tonic::Code, message: &str) -> Self {
+        let has = |part: &str| message.contains(part);
+        if has("not supported for learner") {
+            Self::Learner
+        } else if has("no leader") || has("leader changed") || has("request timed out") {
+            Self::NoLeader(message.to_owned())
+        } else if has("not leader") {
+            Self::NotLeader
+        } else if has("bad leader transferee") {
+            Self::BadTransferee
+        } else if has("member not found") {
+            Self::MemberNotFound
+        } else if matches!(code, tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
+            || has("user name is empty")
+            || has("auth store")
+        {
+            Self::Auth(message.to_owned())
+        } else if has("transport error") || has("broken pipe") || has("connection") {
+            Self::Connect(ConnectError::Network(message.to_owned()))
+        } else {
+            Self::Other(message.to_owned())
+        }
+    }
+}
+
+/// What one member says about itself; needs no quorum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Server version, `3.6.16`.
+    pub version: String,
+    /// The answering member.
+    pub member_id: MemberId,
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// The leader as this member knows it.
+    pub leader: Option<MemberId>,
+    /// Raft term.
+    pub raft_term: u64,
+    /// Committed raft index.
+    pub raft_index: u64,
+    /// Applied raft index.
+    pub raft_applied_index: u64,
+    /// Size of the backend file in bytes.
+    pub db_size_bytes: i64,
+    /// Bytes of it in use.
+    pub db_in_use_bytes: i64,
+    /// Whether it is a learner.
+    pub is_learner: bool,
+    /// Alarms and complaints, in etcd's words.
+    pub errors: Vec<String>,
+}
+
+/// A member list with the cluster that answered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// The member that answered.
+    pub answered_by: MemberId,
+    /// All members, ordered by id.
+    pub members: Vec<Member>,
+}
+
+/// One connection to one member.
+pub struct EtcdClient {
+    inner: etcd_client::Client,
+    limit: Duration,
+}
+
+impl EtcdClient {
+    /// Connects within `limit`, which also bounds each later call.
+    pub async fn connect(
+        target: &Target,
+        tls: Arc<ClientConfig>,
+        limit: Duration,
+    ) -> Result<Self, EtcdError> {
+        let stream = connect(target, tls, limit).await?;
+        let mut once = Some(TokioIo::new(stream));
+        let connector = tower::service_fn(move |_| {
+            // tonic asks again when the connection broke; that is told, not repaired.
+            let stream = once.take();
+            async move { stream.ok_or_else(|| std::io::Error::other("the connection was closed")) }
+        });
+        // The scheme is plain because the stream is already encrypted; the authority is what etcd logs.
+        let endpoint = Endpoint::from_shared(format!("http://{}:{}", bracketed(&target.name), target.port))
+            .map_err(|error| EtcdError::Other(error.to_string()))?;
+        let channel = timeout(limit, endpoint.connect_with_connector(connector))
+            .await
+            .map_err(|_| EtcdError::Timeout(limit))?
+            .map_err(|error| ConnectError::Network(crate::report::chain(&anyhow::Error::new(error))))?;
+        let inner = etcd_client::Client::from_channel(Channel::Tonic(channel), None::<ConnectOptions>)
+            .await
+            .map_err(EtcdError::of)?;
+        Ok(Self { inner, limit })
+    }
+
+    async fn bounded<T>(
+        limit: Duration,
+        call: impl Future<Output = Result<T, etcd_client::Error>>,
+    ) -> Result<T, EtcdError> {
+        timeout(limit, call).await.map_err(|_| EtcdError::Timeout(limit))?.map_err(EtcdError::of)
+    }
+
+    /// What the member says about itself. Local: needs no quorum.
+    pub async fn status(&mut self) -> Result<Status, EtcdError> {
+        let status = Self::bounded(self.limit, self.inner.status()).await?;
+        let (cluster_id, member_id) =
+            status.header().map_or((0, 0), |header| (header.cluster_id(), header.member_id()));
+        Ok(Status {
+            version: status.version().to_owned(),
+            member_id: MemberId(member_id),
+            cluster_id: ClusterId(cluster_id),
+            leader: Some(status.leader()).filter(|leader| *leader != 0).map(MemberId),
+            raft_term: status.raft_term(),
+            raft_index: status.raft_index(),
+            raft_applied_index: status.raft_applied_index(),
+            db_size_bytes: status.db_size(),
+            db_in_use_bytes: status.raft_used_db_size(),
+            is_learner: status.is_learner(),
+            errors: status.errors().to_vec(),
+        })
+    }
+
+    /// Reads one key through consensus: succeeds only with a leader and quorum. A permission error is
+    /// success, since etcd asks consensus before it asks for permission.
+    pub async fn linearizable_read(&mut self) -> Result<(), EtcdError> {
+        let options = GetOptions::new().with_keys_only().with_limit(1);
+        match Self::bounded(self.limit, self.inner.get("\0", Some(options))).await {
+            Ok(_) => Ok(()),
+            Err(EtcdError::Auth(why)) if why.contains("permission denied") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The member list, fenced: a linearizable read on the same connection comes first, because a plain
+    /// list is local and can be stale, and 3.4 does not know the field that asks for more
+    /// (docs/contract.md#healthy).
+    pub async fn linearizable_members(&mut self) -> Result<Membership, EtcdError> {
+        self.linearizable_read().await?;
+        self.local_members().await
+    }
+
+    /// The member list as this member knows it: may be stale.
+    pub async fn local_members(&mut self) -> Result<Membership, EtcdError> {
+        let list = Self::bounded(self.limit, self.inner.member_list()).await?;
+        let (cluster_id, member_id) =
+            list.header().map_or((0, 0), |header| (header.cluster_id(), header.member_id()));
+        let mut members = list.members().iter().map(member).collect::<Result<Vec<_>, _>>()?;
+        members.sort_by_key(|member| member.id);
+        Ok(Membership { cluster_id: ClusterId(cluster_id), answered_by: MemberId(member_id), members })
+    }
+
+    /// Writes a key; the answer means that a quorum has it. Returns the revision.
+    pub async fn put(&mut self, key: &str, value: &str) -> Result<i64, EtcdError> {
+        let answer = Self::bounded(self.limit, self.inner.put(key, value, None)).await?;
+        Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
+    }
+
+    /// Reads a key through consensus.
+    pub async fn get(&mut self, key: &str) -> Result<Option<String>, EtcdError> {
+        let answer = Self::bounded(self.limit, self.inner.get(key, None)).await?;
+        Ok(answer.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
+    }
+
+    /// Hands leadership to `target`. Only the leader can: others answer [`EtcdError::NotLeader`].
+    pub async fn move_leader(&mut self, target: MemberId) -> Result<(), EtcdError> {
+        Self::bounded(self.limit, self.inner.move_leader(target.0)).await.map(|_| ())
+    }
+}
+
+fn member(raw: &etcd_client::Member) -> Result<Member, EtcdError> {
+    let malformed = |error: super::id::Malformed| EtcdError::Other(format!("member list: {error}"));
+    Ok(Member {
+        id: MemberId(raw.id()),
+        // An empty name means: never started.
+        name: Some(raw.name()).filter(|name| !name.is_empty()).map(str::to_owned),
+        peer_urls: raw
+            .peer_urls()
+            .iter()
+            .map(|url| url.parse())
+            .collect::<Result<BTreeSet<_>, _>>()
+            .map_err(malformed)?,
+        client_urls: raw
+            .client_urls()
+            .iter()
+            .map(|url| url.parse())
+            .collect::<Result<BTreeSet<_>, _>>()
+            .map_err(malformed)?,
+        is_learner: raw.is_learner(),
+    })
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etcds_texts_become_our_kinds() {
+        use tonic::Code;
+        let of = |code, text: &str| EtcdError::of_status(code, text);
+        assert_eq!(of(Code::Unavailable, "etcdserver: rpc not supported for learner"), EtcdError::Learner);
+        assert_eq!(of(Code::FailedPrecondition, "etcdserver: not leader"), EtcdError::NotLeader);
+        assert_eq!(
+            of(Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+            EtcdError::BadTransferee
+        );
+        assert_eq!(of(Code::NotFound, "etcdserver: member not found"), EtcdError::MemberNotFound);
+        assert!(matches!(of(Code::Unavailable, "etcdserver: no leader"), EtcdError::NoLeader(_)));
+        assert!(matches!(of(Code::Unavailable, "etcdserver: leader changed"), EtcdError::NoLeader(_)));
+        assert!(matches!(
+            of(Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost"),
+            EtcdError::NoLeader(_)
+        ));
+        assert!(matches!(of(Code::PermissionDenied, "etcdserver: permission denied"), EtcdError::Auth(_)));
+        assert!(matches!(of(Code::InvalidArgument, "etcdserver: user name is empty"), EtcdError::Auth(_)));
+        assert!(matches!(of(Code::Unknown, "etcdserver: something new"), EtcdError::Other(_)));
+    }
+}

@@ -1,0 +1,8 @@
+//! What BOSH rendered, and only here: raw properties become one checked configuration, with all faults
+//! told together; paths come from one root.
+
+pub mod certificate;
+pub mod config;
+pub mod paths;
+pub mod properties;
+pub mod reach;

@@ -1,0 +1,125 @@
+//! Every path of the job, derived from one root. No other module builds a path below `/var/vcap`.
+//!
+//! bpm shows the process only `store/etcd`, `data/etcd`, `jobs/etcd`, `sys/log/etcd` and the packages
+//! (docs/contract.md#files), so everything the launcher writes lies in the first two.
+
+use std::path::{Path, PathBuf};
+
+/// The paths of job `etcd` below one root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::below("/var/vcap")
+    }
+}
+
+impl Paths {
+    /// Paths below another root. Only unit tests do that: processes always see `/var/vcap`.
+    pub fn below(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// etcd's data directory, which is the job's directory on the persistent disk.
+    pub fn data_dir(&self) -> PathBuf {
+        self.root.join("store/etcd")
+    }
+
+    /// Where the persistent disk is mounted.
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// The launcher's records, on the same disk as the data they describe. 0700 vcap.
+    pub fn records(&self) -> PathBuf {
+        self.data_dir().join(".launcher")
+    }
+
+    /// Where data is moved aside; the launcher never deletes any.
+    pub fn aside(&self) -> PathBuf {
+        self.data_dir().join("aside")
+    }
+
+    /// The job's ephemeral directory.
+    pub fn ephemeral(&self) -> PathBuf {
+        self.root.join("data/etcd")
+    }
+
+    /// What the launcher last decided and why.
+    pub fn status(&self) -> PathBuf {
+        self.ephemeral().join("status.json")
+    }
+
+    /// The configuration etcd was started with.
+    pub fn etcd_configuration(&self) -> PathBuf {
+        self.ephemeral().join("etcd.conf.yml")
+    }
+
+    /// Says that this VM once had data on its disk: an empty disk is then not a virgin one.
+    pub fn initialised_mark(&self) -> PathBuf {
+        self.ephemeral().join("initialised")
+    }
+
+    /// The version of the installed etcd, noted so that it need not be asked at each start.
+    pub fn etcd_version(&self) -> PathBuf {
+        self.ephemeral().join("etcd-version.json")
+    }
+
+    /// What bpm's `pre_start` hook saw of the persistent disk.
+    pub fn store_seen(&self) -> PathBuf {
+        self.ephemeral().join("store-seen.json")
+    }
+
+    /// The job's directory.
+    pub fn job(&self) -> PathBuf {
+        self.root.join("jobs/etcd")
+    }
+
+    /// Certificates and `job.json`, 0640 root:vcap.
+    pub fn config(&self) -> PathBuf {
+        self.job().join("config")
+    }
+
+    /// Properties, links and spec as ERB printed them.
+    pub fn job_json(&self) -> PathBuf {
+        self.config().join("job.json")
+    }
+
+    /// What root's scripts tell each other until the next boot. 0700 root.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("sys/run/etcd")
+    }
+
+    /// What pre-stop was told about the next state.
+    pub fn intent(&self) -> PathBuf {
+        self.run().join("intent.json")
+    }
+
+    /// Laid by an operator: refusals and holds of a stop do not count.
+    pub fn force_leave(&self) -> PathBuf {
+        self.run().join("force-leave")
+    }
+
+    /// How far drain got.
+    pub fn drain_progress(&self) -> PathBuf {
+        self.run().join("drain.json")
+    }
+
+    /// The job's logs.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("sys/log/etcd")
+    }
+
+    /// Where package `etcd` has its binaries.
+    pub fn etcd_package(&self) -> PathBuf {
+        self.root.join("packages/etcd/bin")
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}

@@ -1,0 +1,34 @@
+//! The job scripts of the etcd BOSH release, and the director for one machine.
+//!
+//! The doors are in `src/bin`; each parses its arguments, calls a room below and prints.
+//! `observe → decide → act`: decisions are pure functions over plain data, effects live in thin
+//! shells around them. The rules and where they come from are told in `docs/contract.md`.
+
+// What people and supervisors read.
+pub mod journal;
+pub mod report;
+
+// Small foundations.
+pub mod atomic_file;
+pub mod fail_point;
+
+/// What BOSH rendered: properties, links, spec, certificates and paths.
+pub mod job;
+
+/// etcd seen from outside: ids, membership, quorum, client, configuration, process.
+pub mod etcd;
+
+/// One room per BOSH moment: launch, drain and the hook scripts.
+pub mod lifecycle;
+
+/// One look at the whole cluster.
+pub mod status;
+
+/// The data directory seen from the disk.
+pub mod datadir;
+
+/// The etcdctl wrapper: finds the real tool, sets mutual TLS, execs it.
+pub mod wrapper;
+
+/// The director for one machine: manifest, links, templates, instances.
+pub mod local;

@@ -1,0 +1,154 @@
+//! Rows 3–8: a member is on the disk.
+
+use super::claim::Claim;
+use super::plan::{Aside, AsideReason, FirstBootNote, Plan, Promotion, RecordsToo, Start, Validation};
+use super::reason::Cause;
+use super::refusal::{Answering, FitsNot, Refusal};
+use super::row::Row;
+use super::view::View;
+use super::{Decision, Notice, go, go_confirmed, refuse};
+use crate::etcd::id::ClusterId;
+use crate::etcd::member::Member;
+use crate::etcd::version::may_open;
+use crate::job::properties::OnRemovedMember;
+use crate::lifecycle::launch::observation::{DiskData, Observation};
+use crate::lifecycle::launch::records::{BootPhase, Ending};
+
+/// Rows 3–8.
+pub(super) fn decide(seen: &Observation, disk: &DiskData) -> Decision {
+    let view = View::of(seen);
+    let decision = wrong_version_on_disk(seen, disk)
+        .or_else(|| own_cluster_serves(seen, disk, &view))
+        .or_else(|| another_cluster_serves(seen, disk, &view))
+        .unwrap_or_else(|| quorum_missing(seen, disk, &view));
+    with_strays(decision, disk.cluster_id, &view)
+}
+
+/// Row 3, as far as the disk alone tells.
+fn wrong_version_on_disk(seen: &Observation, disk: &DiskData) -> Option<Decision> {
+    let found = [disk.storage_version, disk.cluster_version].into_iter().flatten();
+    let why = found.map(|version| may_open(seen.own.binary, version)).find_map(Result::err)?;
+    Some(refuse(Row::WrongVersion, Refusal::WrongVersion { with: FitsNot::Data, why }))
+}
+
+/// Rows 3 (the running cluster), 4 and 5.
+fn own_cluster_serves(seen: &Observation, disk: &DiskData, view: &View<'_>) -> Option<Decision> {
+    let cluster = view.cluster(disk.cluster_id);
+    if !cluster.is_healthy() {
+        return None;
+    }
+    if let Err(why) = cluster.fits(seen.own.binary) {
+        let with = FitsNot::Cluster { cluster_id: disk.cluster_id };
+        return Some(refuse(Row::WrongVersion, Refusal::WrongVersion { with, why }));
+    }
+    // An answer on the binary's own line comes first: it is the one that `settled` relies on.
+    let listed = cluster
+        .on_line_of(seen.own.binary)
+        .entry_of_id(disk.member_id)
+        .or_else(|| cluster.entry_of_id(disk.member_id));
+    Some(match listed {
+        Some((by, _, entry)) => {
+            let cause = Cause::Listed { cluster_id: disk.cluster_id, by: by.clone() };
+            let mut decision = go(Row::ListedMember, start(seen, disk, Some(entry)), cause);
+            if !entry.listens_at(&seen.own.peer_url) {
+                decision.notices.push(Notice::UrlDiffers {
+                    listed: entry.peer_urls.clone(),
+                    own: seen.own.peer_url.clone(),
+                });
+            }
+            decision
+        }
+        None => removed(seen, disk),
+    })
+}
+
+/// Whether row 4 applies whatever else is answered: one healthy answer, on the binary's own minor
+/// release, lists the member on the disk.
+pub(super) fn is_listed_for_sure(seen: &Observation, disk: &DiskData) -> bool {
+    View::of(seen).cluster(disk.cluster_id).on_line_of(seen.own.binary).entry_of_id(disk.member_id).is_some()
+}
+
+/// Row 5.
+fn removed(seen: &Observation, disk: &DiskData) -> Decision {
+    let (cluster_id, member_id) = (disk.cluster_id, disk.member_id);
+    let claim = Claim::OwnIdAbsent { cluster_id, member_id };
+    match seen.own.on_removed_member {
+        OnRemovedMember::Rejoin => go_confirmed(
+            seen,
+            Row::RemovedMember,
+            claim,
+            Plan::Rejoin(Aside { reason: AsideReason::Removed, records: RecordsToo::Move }),
+            Cause::Removed { cluster_id, member_id },
+        ),
+        OnRemovedMember::Refuse => {
+            refuse(Row::RemovedMember, Refusal::Removed { cluster_id, member_id }).confirmed(seen, claim)
+        }
+    }
+}
+
+/// Rows 6 and 7.
+fn another_cluster_serves(seen: &Observation, disk: &DiskData, view: &View<'_>) -> Option<Decision> {
+    let serving = view.serving();
+    let (new, _) = serving.first_key_value()?;
+    let replaced_ours = |new: ClusterId| {
+        view.states()
+            .filter_map(|(_, state)| state.restored.as_ref())
+            .any(|restored| restored.cluster_id == new && restored.replaced.contains(&disk.cluster_id))
+    };
+    Some(if serving.len() == 1 && replaced_ours(*new) {
+        go_confirmed(
+            seen,
+            Row::ReplacedByRestore,
+            Claim::ReplacedBy { cluster_id: *new },
+            Plan::Rejoin(Aside { reason: AsideReason::Replaced, records: RecordsToo::Move }),
+            Cause::ReplacedByRestore { old: disk.cluster_id, new: *new },
+        )
+    } else {
+        refuse(Row::WrongCluster, Refusal::WrongCluster { own: disk.cluster_id, others: serving })
+    })
+}
+
+/// Row 8.
+fn quorum_missing(seen: &Observation, disk: &DiskData, view: &View<'_>) -> Decision {
+    let others: Answering =
+        view.answering().into_iter().filter(|(cluster, _)| *cluster != disk.cluster_id).collect();
+    let alone = disk.voters.as_ref().is_some_and(|voters| voters.iter().eq([&disk.member_id]));
+    if alone && seen.own.link.len() > 1 && !others.is_empty() {
+        return refuse(Row::QuorumMissing, Refusal::LoneVoter { own: disk.cluster_id, others });
+    }
+    let cause = Cause::QuorumMissing { cluster_id: disk.cluster_id, others: view.unhealthy() };
+    go(Row::QuorumMissing, start(seen, disk, None), cause)
+}
+
+fn start(seen: &Observation, disk: &DiskData, entry: Option<&Member>) -> Plan {
+    let graceful = seen
+        .records
+        .exit
+        .as_ref()
+        .is_some_and(|exit| exit.how == Ending::Graceful && exit.member_id == disk.member_id);
+    let unfinished =
+        seen.records.bootstrap.as_ref().is_some_and(|record| {
+            record.phase == BootPhase::Prepared && record.cluster_id() == disk.cluster_id
+        });
+    Plan::Start(Start {
+        cluster_id: disk.cluster_id,
+        member_id: disk.member_id,
+        validation: if graceful { Validation::Sanity } else { Validation::Full },
+        promotion: match entry {
+            Some(entry) if entry.is_learner => Promotion::Promote,
+            Some(_) | None => Promotion::No,
+        },
+        first_boot: if unfinished { FirstBootNote::Complete } else { FirstBootNote::Keep },
+    })
+}
+
+fn with_strays(mut decision: Decision, own: ClusterId, view: &View<'_>) -> Decision {
+    for (cluster_id, instances) in view.answering() {
+        if cluster_id != own {
+            decision
+                .notices
+                .extend(instances.into_iter().map(|instance| Notice::Stray { instance, cluster_id }));
+        }
+    }
+    decision
+}

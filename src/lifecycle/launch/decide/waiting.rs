@@ -1,0 +1,338 @@
+//! What the launcher waits for, each with a name, a text and an anchor in docs/contract.md.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::claim::Claim;
+use super::refusal::list;
+use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
+use crate::lifecycle::launch::attestation::{DiskClass, InstanceId, LinkHash};
+use crate::lifecycle::launch::observation::Unreachable;
+use crate::report::Complaint;
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "waiting", rename_all = "kebab-case")]
+pub enum Waiting {
+    /// Other members of the set do not have the restore request yet.
+    RestoreOthers {
+        /// The request.
+        request: String,
+        /// Who, and what they have instead.
+        missing: BTreeMap<InstanceId, String>,
+    },
+    /// What the next step rests on has been seen once and must be seen twice.
+    Confirming {
+        /// What.
+        claim: Claim,
+        /// The name of the plan that follows.
+        then: &'static str,
+    },
+    /// A drain has begun here: until pre-start, nothing joins a cluster.
+    Draining {
+        /// The name of the plan that is put off.
+        then: &'static str,
+    },
+    /// The dead entry of this instance cannot be replaced without risk.
+    NotSafe {
+        /// The cluster.
+        cluster_id: ClusterId,
+        /// The entry.
+        member_id: MemberId,
+        /// Why not.
+        why: Unsafe,
+    },
+    /// Nobody knows whether a backup exists.
+    BackupUnknown {
+        /// What the store said.
+        why: String,
+    },
+    /// Nobody has data, and this deploy may not create a cluster.
+    NotAskedToBootstrap {
+        /// Who could not be asked, and why.
+        silent: BTreeMap<InstanceId, Unreachable>,
+    },
+    /// Not every instance attests that its disk never had a member.
+    Attestations {
+        /// Who does not, and why.
+        missing: BTreeMap<InstanceId, Missing>,
+    },
+    /// This disk has no nonce yet; it is written now.
+    OwnNonce,
+    /// This disk is empty, but it had a member once.
+    LostData {
+        /// How that is known.
+        known_from: KnownFrom,
+    },
+    /// Somebody has data, but no cluster serves.
+    NoQuorum {
+        /// Who has data or answers without a leader.
+        who: BTreeMap<InstanceId, String>,
+        /// Who cannot be asked.
+        silent: BTreeMap<InstanceId, Unreachable>,
+    },
+    /// A first boot names this disk, but its members cannot be seen yet.
+    FirstBootUnseen {
+        /// Who runs it.
+        by: InstanceId,
+    },
+    /// A first boot waits for this disk, but this deploy may not take part in one.
+    FirstBootNeedsFlag {
+        /// Who runs it.
+        by: InstanceId,
+    },
+}
+
+/// Why a dead entry cannot be replaced now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "unsafe", rename_all = "kebab-case")]
+pub enum Unsafe {
+    /// The leader was not asked, or its metrics did not tell.
+    LivenessUnknown,
+    /// Without it the others would not have quorum, or could not add a member afterwards.
+    OthersMissing {
+        /// The voters that the leader is not connected to.
+        missing: Vec<MemberId>,
+    },
+    /// The entry has further URLs, which are not ours.
+    OtherUrls {
+        /// Those URLs.
+        urls: Vec<PeerUrl>,
+    },
+    /// The entry is the leader itself: what is known is out of date.
+    IsLeader,
+}
+
+/// Why an instance does not attest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "missing", rename_all = "kebab-case")]
+pub enum Missing {
+    /// Its launcher has not answered yet.
+    Pending,
+    /// Its launcher cannot be asked.
+    Silent {
+        /// Why not.
+        why: Unreachable,
+    },
+    /// Its disk is not an empty one.
+    Disk {
+        /// What it is.
+        class: DiskClass,
+    },
+    /// Its disk is empty, and it says nothing about whether it always was.
+    NoNonce,
+    /// It was rendered from another list of instances.
+    OtherLink {
+        /// Its fingerprint.
+        theirs: LinkHash,
+        /// Ours.
+        ours: LinkHash,
+    },
+    /// Another instance answers at its address.
+    SomebodyElse {
+        /// Which.
+        claims: InstanceId,
+    },
+    /// It has the same nonce as another instance: one disk is a copy of the other.
+    SameNonce,
+    /// Its etcd runs or cannot be asked whether it does.
+    PeerPort {
+        /// What its peer port said.
+        said: String,
+    },
+}
+
+impl Missing {
+    /// A few words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Pending => "has not answered yet".to_owned(),
+            Self::Silent { why } => why.to_string(),
+            Self::Disk { class: DiskClass::Data } => "has data".to_owned(),
+            Self::Disk { class } => format!("its disk is {class}"),
+            Self::NoNonce => "its disk is empty, but had a member once".to_owned(),
+            Self::OtherLink { theirs, ours } => {
+                format!("was deployed with another list of instances ({theirs}, here {ours})")
+            }
+            Self::SomebodyElse { claims } => format!("{claims} answers at its address"),
+            Self::SameNonce => "its disk is a copy of another instance's".to_owned(),
+            Self::PeerPort { said } => format!("its peer port: {said}"),
+        }
+    }
+}
+
+/// How it is known that an empty disk had a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownFrom {
+    /// The VM's `initialised` mark.
+    Mark,
+    /// The records on the disk itself.
+    Records,
+}
+
+impl Waiting {
+    /// What happened, why it matters, what to do next.
+    pub fn complaint(&self) -> Complaint {
+        let (what, why, next) = self.parts();
+        Complaint::try_again(what, why, format!("{next}; docs/contract.md#{}", self.anchor()))
+    }
+
+    /// Where docs/contract.md tells the rule.
+    pub const fn anchor(&self) -> &'static str {
+        match self {
+            Self::RestoreOthers { .. } => "restore",
+            Self::Confirming { .. } => "twice",
+            Self::Draining { .. } => "stop",
+            Self::NotSafe { .. } => "replace",
+            Self::BackupUnknown { .. }
+            | Self::NotAskedToBootstrap { .. }
+            | Self::Attestations { .. }
+            | Self::OwnNonce
+            | Self::LostData { .. }
+            | Self::FirstBootUnseen { .. }
+            | Self::FirstBootNeedsFlag { .. } => "bootstrap",
+            Self::NoQuorum { .. } => "no-quorum",
+        }
+    }
+
+    /// Whether this passes by itself within seconds, as part of acting.
+    pub const fn is_own_progress(&self) -> bool {
+        matches!(self, Self::Confirming { .. } | Self::OwnNonce | Self::FirstBootUnseen { .. })
+    }
+
+    fn parts(&self) -> (String, String, String) {
+        match self {
+            Self::RestoreOthers { request, missing } => (
+                format!("restore request {request} is not on every member of its set: {}", who(missing)),
+                "a cluster restored on some disks only would be two clusters".to_owned(),
+                "run errand restore on all instances, or let the request expire".to_owned(),
+            ),
+            Self::Confirming { claim, then } => (
+                format!("'{then}' is due, after a second look: {}", claim_words(claim)),
+                "one look can meet an election or a restart, and this step cannot be taken back".to_owned(),
+                "nothing: the second look follows by itself".to_owned(),
+            ),
+            Self::Draining { then } => (
+                format!("'{then}' is put off: this instance is being drained"),
+                "an instance that leaves must not come back by itself".to_owned(),
+                "nothing while BOSH stops it; if the stop was given up, `bosh restart` this instance"
+                    .to_owned(),
+            ),
+            Self::NotSafe { cluster_id, member_id, why } => not_safe(*cluster_id, *member_id, why),
+            Self::BackupUnknown { why } => (
+                format!("all disks are empty, and the backup store does not say whether a backup exists: {why}"),
+                "an empty cluster in place of one that had data is rarely what is wanted".to_owned(),
+                "repair the store's access, or deploy with bootstrap_cluster: again to start without it"
+                    .to_owned(),
+            ),
+            Self::NotAskedToBootstrap { silent } => (
+                format!("nobody has data, and this deploy may not create a cluster{}", and_silent(silent)),
+                "a cluster is created only when asked for: empty disks can also mean that data was lost"
+                    .to_owned(),
+                "for a first deploy add -o deployment/operations/bootstrap.yml; else run errand restore"
+                    .to_owned(),
+            ),
+            Self::Attestations { missing } => (
+                format!(
+                    "the first boot waits for {} of the link's instances: {}",
+                    missing.len(),
+                    list(missing.iter().map(|(instance, why)| format!("{instance} {}", why.words())))
+                ),
+                "a cluster is created only when every instance says that its disk never had a member"
+                    .to_owned(),
+                "on a first deploy the others follow; else repair what each of them says above".to_owned(),
+            ),
+            Self::OwnNonce => (
+                "this disk gets the number it will be known by".to_owned(),
+                "the first boot tells disks apart by it".to_owned(),
+                "nothing: the next look follows at once".to_owned(),
+            ),
+            Self::LostData { known_from } => (
+                format!(
+                    "this disk is empty but had a member once, says {}",
+                    match known_from {
+                        KnownFrom::Mark => "the mark on the VM",
+                        KnownFrom::Records => "the record on the disk",
+                    }
+                ),
+                "a new cluster would hide that data was lost".to_owned(),
+                "run errand restore; if the data may go, `bosh recreate` all instances with empty disks first"
+                    .to_owned(),
+            ),
+            Self::NoQuorum { who: with_data, silent } => (
+                format!("there is data, but no cluster serves: {}{}", who(with_data), and_silent(silent)),
+                "only members that still have their data can bring quorum back".to_owned(),
+                "start the instances that have data; if too few are left, run errand restore".to_owned(),
+            ),
+            Self::FirstBootUnseen { by } => (
+                format!("{by} takes part in a first boot that names this disk, but its members cannot be seen yet"),
+                "only the running members tell whether this disk is still waited for".to_owned(),
+                format!("if it lasts, look why etcd does not run on {by}"),
+            ),
+            Self::FirstBootNeedsFlag { by } => (
+                format!("{by} takes part in a first boot that waits for this disk, but this deploy may not create a cluster"),
+                "bootstrap_cluster was on when that first boot began and is off now".to_owned(),
+                "deploy once more with -o deployment/operations/bootstrap.yml".to_owned(),
+            ),
+        }
+    }
+}
+
+fn not_safe(cluster_id: ClusterId, member_id: MemberId, why: &Unsafe) -> (String, String, String) {
+    let (reason, next) = match why {
+        Unsafe::LivenessUnknown => (
+            "the leader does not tell whether it is dead".to_owned(),
+            "repair the connection to the leader".to_owned(),
+        ),
+        Unsafe::OthersMissing { missing } => {
+            (format!("the leader also misses {}", list(missing)), "start those members first".to_owned())
+        }
+        Unsafe::OtherUrls { urls } => (
+            format!("it also has the URLs {}", list(urls)),
+            format!("if it is this instance's, remove it: etcdctl member remove {member_id}"),
+        ),
+        Unsafe::IsLeader => {
+            ("it is named as the leader".to_owned(), "nothing: the next look follows by itself".to_owned())
+        }
+    };
+    (
+        format!(
+            "cluster {cluster_id} lists this instance as member {member_id}, whose data is gone, but it is not replaced: {reason}"
+        ),
+        "removing a member while others are missing can cost the quorum".to_owned(),
+        next,
+    )
+}
+
+fn claim_words(claim: &Claim) -> String {
+    match claim {
+        Claim::OwnIdAbsent { cluster_id, member_id } => {
+            format!("cluster {cluster_id} does not list member {member_id}")
+        }
+        Claim::ReplacedBy { cluster_id } => format!("cluster {cluster_id} replaced the one on this disk"),
+        Claim::OwnUrlAbsent { cluster_id } => {
+            format!("cluster {cluster_id} does not list this instance's URL")
+        }
+        Claim::EntryDead { cluster_id, member_id } => {
+            format!("cluster {cluster_id} sees member {member_id} dead")
+        }
+        Claim::EntryAlive { cluster_id, member_id } => {
+            format!("cluster {cluster_id} sees member {member_id} alive, which does not run here")
+        }
+        Claim::DamagedAlone => "nobody else answers".to_owned(),
+    }
+}
+
+fn who(instances: &BTreeMap<InstanceId, String>) -> String {
+    list(instances.iter().map(|(instance, said)| format!("{instance} ({said})")))
+}
+
+fn silences(silent: &BTreeMap<InstanceId, Unreachable>) -> String {
+    list(silent.iter().map(|(instance, why)| format!("{instance} ({why})")))
+}
+
+fn and_silent(silent: &BTreeMap<InstanceId, Unreachable>) -> String {
+    if silent.is_empty() { String::new() } else { format!("; silent: {}", silences(silent)) }
+}

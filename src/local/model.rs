@@ -1,0 +1,68 @@
+//! Words shared by the rooms of the local director.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// Who an instance is: fixed at creation, kept through restart and recreate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Deployment name, as in the manifest.
+    pub deployment: String,
+    /// Instance group name.
+    pub group: String,
+    /// Random UUID (lower-case, with hyphens).
+    pub id: String,
+    /// Lowest index that was free when the instance was created.
+    pub index: u32,
+    /// Availability zone, if the group has any.
+    pub az: Option<String>,
+    /// Name of the (first) network.
+    pub network: String,
+    /// Loopback address, never reused within a deployment.
+    pub ip: Ipv4Addr,
+    /// Whether it holds the group's bootstrap flag.
+    pub bootstrap: bool,
+}
+
+impl Identity {
+    /// `group/uuid`, as BOSH prints instances.
+    pub fn slug(&self) -> String {
+        format!("{}/{}", self.group, self.id)
+    }
+
+    /// The instance's BOSH DNS name, `UUID.GROUP.NETWORK.DEPLOYMENT.bosh`, with canonical labels.
+    pub fn dns_name(&self) -> String {
+        format!("{}.{}", self.id, self.group_domain())
+    }
+
+    /// The index form, `INDEX.GROUP.NETWORK.DEPLOYMENT.bosh`.
+    pub fn dns_name_by_index(&self) -> String {
+        format!("{}.{}", self.index, self.group_domain())
+    }
+
+    /// `GROUP.NETWORK.DEPLOYMENT.bosh`, below which all names of the group lie.
+    pub fn group_domain(&self) -> String {
+        format!(
+            "{}.{}.{}.bosh",
+            canonical(&self.group),
+            canonical(&self.network),
+            canonical(&self.deployment)
+        )
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.slug(), self.index)
+    }
+}
+
+/// The canonical form of a name in BOSH DNS: lower-case, `_` becomes `-`, other characters dropped.
+pub fn canonical(name: &str) -> String {
+    name.chars()
+        .map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() })
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .collect()
+}
