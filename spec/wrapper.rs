@@ -153,21 +153,21 @@ impl Instance {
     fn etcdctl_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         self.command(ETCDCTL, arguments).envs(variables.iter().copied()).output().unwrap()
     }
+}
 
-    /// What the mirror saw: arguments (after its interpreter and own path) and environment.
-    fn mirrored(&self, command: &mut Command) -> (Vec<OsString>, BTreeMap<String, OsString>) {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let split = output.stdout.windows(4).position(|bytes| bytes == b"\n--\n").unwrap();
-        let (arguments, environment) = (&output.stdout[..split], &output.stdout[split + 4..]);
-        let arguments = arguments.strip_suffix(b"\0").unwrap().split(|byte| *byte == 0);
-        let environment = environment.split(|byte| *byte == 0).filter_map(|entry| {
-            let equals = entry.iter().position(|byte| *byte == b'=')?;
-            let name = String::from_utf8(entry[..equals].to_vec()).unwrap();
-            Some((name, OsString::from_vec(entry[equals + 1..].to_vec())))
-        });
-        (arguments.skip(2).map(|one| OsString::from_vec(one.to_vec())).collect(), environment.collect())
-    }
+/// What the mirror saw: arguments (after its interpreter and own path) and environment.
+fn mirrored(command: &mut Command) -> (Vec<OsString>, BTreeMap<String, OsString>) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let split = output.stdout.windows(4).position(|bytes| bytes == b"\n--\n").unwrap();
+    let (arguments, environment) = (&output.stdout[..split], &output.stdout[split + 4..]);
+    let arguments = arguments.strip_suffix(b"\0").unwrap().split(|byte| *byte == 0);
+    let environment = environment.split(|byte| *byte == 0).filter_map(|entry| {
+        let equals = entry.iter().position(|byte| *byte == b'=')?;
+        let name = String::from_utf8(entry[..equals].to_vec()).unwrap();
+        Some((name, OsString::from_vec(entry[equals + 1..].to_vec())))
+    });
+    (arguments.skip(2).map(|one| OsString::from_vec(one.to_vec())).collect(), environment.collect())
 }
 
 fn stdout(output: &Output) -> String {
@@ -225,13 +225,13 @@ fn variables_of_the_user_win() {
     let ours = |file: &str| Some(OsString::from(format!("/var/vcap/jobs/etcd/config/{file}")));
 
     let mut command = instance.command(ETCDCTL, &["get", "a"]);
-    let (_, seen) = instance.mirrored(command.env("ETCDCTL_ENDPOINTS", "x").env("ETCDCTL_CERT", "/mine"));
+    let (_, seen) = mirrored(command.env("ETCDCTL_ENDPOINTS", "x").env("ETCDCTL_CERT", "/mine"));
 
     assert_eq!(seen.get("ETCDCTL_ENDPOINTS"), Some(&"x".into()));
     assert_eq!(seen.get("ETCDCTL_CERT"), Some(&"/mine".into()));
     assert_eq!(seen.get("ETCDCTL_KEY"), None, "not a key of ours to a certificate of theirs");
     assert_eq!(seen.get("ETCDCTL_CACERT").cloned(), ours("admin-ca.crt"));
-    let (_, seen) = instance.mirrored(&mut instance.command(ETCDCTL, &["get", "a"]));
+    let (_, seen) = mirrored(&mut instance.command(ETCDCTL, &["get", "a"]));
     assert_eq!(seen.get("ETCDCTL_ENDPOINTS"), Some(&instance.url().into()));
     assert_eq!(seen.get("ETCDCTL_CERT").cloned(), ours("admin.crt"));
     assert_eq!(seen.get("ETCDCTL_KEY").cloned(), ours("admin.key"));
@@ -268,7 +268,7 @@ fn every_byte_of_every_argument_arrives() {
     .collect();
 
     for script in [ETCDCTL, ETCDUTL] {
-        let (arguments, _) = instance.mirrored(&mut instance.command(script, &odd));
+        let (arguments, _) = mirrored(&mut instance.command(script, &odd));
         assert_eq!(arguments, odd, "{script}");
     }
 }
@@ -324,7 +324,9 @@ fn the_process_becomes_the_real_tool_and_shows_no_secret() {
     let mut command = instance.command(ETCDCTL, &["watch", "--rev=1", "a"]);
     let mut watching = Running(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut first = String::new();
-    BufReader::new(watching.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    // Kept open to the end: without a reader etcdctl would end at its next line.
+    let mut stdout = BufReader::new(watching.0.stdout.take().unwrap());
+    stdout.read_line(&mut first).unwrap();
 
     assert_eq!(first, "PUT\n");
     let proc = Path::new("/proc").join(watching.0.id().to_string());
@@ -353,7 +355,7 @@ fn local_asks_this_member_only() {
     let mirror = Instance::new();
     mirror.with_mirror("etcdctl");
     mirror.linked_with(&["127.0.0.1", "fd00::1"]);
-    let (_, seen) = mirror.mirrored(&mut mirror.command(ETCDCTL, &["get", "a"]));
+    let (_, seen) = mirrored(&mut mirror.command(ETCDCTL, &["get", "a"]));
     assert_eq!(seen["ETCDCTL_ENDPOINTS"], "https://127.0.0.1:2379,https://[fd00::1]:2379");
 }
 
@@ -397,8 +399,7 @@ fn etcdutl_gets_nothing_added() {
     assert!(stdout(&version).starts_with("etcdutl version: "), "{version:?}");
 
     instance.with_mirror("etcdutl");
-    let (arguments, seen) =
-        instance.mirrored(&mut instance.command(ETCDUTL, &["snapshot", "status", "--cert"]));
+    let (arguments, seen) = mirrored(&mut instance.command(ETCDUTL, &["snapshot", "status", "--cert"]));
 
     assert_eq!(arguments, ["snapshot", "status", "--cert"]);
     assert!(seen.keys().all(|name| !name.starts_with("ETCD")), "{seen:?}");

@@ -17,7 +17,7 @@ use rcgen::{
 use serde_json::Value;
 
 /// Generous: the machine may be busy with other specs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The path of a tool on PATH.
 pub(crate) fn tool(name: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 //! so each instance gets every name of every instance, and group names answer with all addresses.
 //!
 //! Only what a hosts file can say: no health, hence the smart query (`s0`) answers like "all" (`s4`), as
-//! it does on a Director when nobody is known to be healthy. docs/contract.md#dns-names
+//! it does on a Director when nobody is known to be healthy. docs/local-director.md#dns-names
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

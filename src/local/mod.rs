@@ -17,3 +17,26 @@ pub mod release;
 pub mod render;
 mod section;
 pub mod update;
+
+// The effectful half: what is on this machine, and what acts on it.
+pub mod address;
+pub mod agent;
+pub mod bpm;
+pub mod change;
+pub mod cli;
+pub mod command;
+pub mod console;
+pub mod director;
+pub mod instance;
+pub mod layout;
+pub mod monit;
+pub mod package;
+pub mod preparation;
+pub mod process;
+pub mod sandbox;
+pub mod slug;
+pub mod state;
+pub mod table;
+pub mod task;
+pub mod waves;
+pub mod worker;

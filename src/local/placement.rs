@@ -1,5 +1,5 @@
 //! Which instances exist: who stays, who is new, who has to go, and who holds the bootstrap flag.
-//! docs/contract.md#placement
+//! docs/local-director.md#placement
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! A release as it lies in its directory: jobs with their specs and templates, packages by name.
 //!
 //! What `bosh create-release` and the Director's upload would refuse is refused here, all of it at once.
-//! docs/contract.md#job-spec
+//! docs/local-director.md#job-spec
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! The order of a deploy, as data: what is deleted, which virtual machines are made early, and which
 //! instances are worked on together. Pure; the director acts on it and stops at the first failure.
-//! docs/contract.md#update-order
+//! docs/local-director.md#update-order
 
 use super::manifest::{Amount, InstanceGroup, Lifecycle, Manifest, UpdatePolicy};
 use super::model::Identity;

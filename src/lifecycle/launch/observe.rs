@@ -48,7 +48,7 @@ pub struct Observer<'a> {
 
 /// Which door answered what.
 enum Heard {
-    Launcher(Answer<PeerState>),
+    Launcher(Box<Answer<PeerState>>),
     Etcd(Answer<EtcdAnswer>),
     Members(Answer<MembersAnswer>),
 }
@@ -68,7 +68,9 @@ impl Observer<'_> {
         if doors_opened {
             self.ask_others(&mut tasks, &tell);
         }
-        while !settled(&seen) && !(doors_opened && seen.others.values().all(Seen::is_complete)) {
+        let complete =
+            |seen: &Observation, opened: bool| opened && seen.others.values().all(Seen::is_complete);
+        while !(settled(&seen) || complete(&seen, doors_opened)) {
             let wait_until = if doors_opened { deadline } else { deadline.min(Instant::now() + ETCD_ALONE) };
             match timeout_at(wait_until, hear.recv()).await {
                 Ok(Some((instance, heard))) => note(&mut seen, &instance, heard),
@@ -88,7 +90,8 @@ impl Observer<'_> {
         Ok(seen)
     }
 
-    fn look_at_own(&self) -> anyhow::Result<Observation> {
+    /// Disk, records and job of this instance; nobody else has been asked.
+    pub fn look_at_own(&self) -> anyhow::Result<Observation> {
         let job = self.job;
         let properties = &job.properties;
         let process = if datadir::in_use(&self.paths.data_dir()).context("test the lock of the database")? {
@@ -165,7 +168,9 @@ impl Observer<'_> {
         let limit = self.job.properties.observe_timeout;
         for peer in self.job.others() {
             let (target, tls) = (reach::launcher(peer), self.reach.as_peer.clone());
-            spawn(tasks, tell, peer, async move { Heard::Launcher(ask_launcher(&target, tls, limit).await) });
+            spawn(tasks, tell, peer, async move {
+                Heard::Launcher(Box::new(ask_launcher(&target, tls, limit).await))
+            });
             let (target, tls) = (reach::peer_port(peer), self.reach.as_peer.clone());
             spawn(tasks, tell, peer, async move { Heard::Members(ask_peer_port(&target, tls, limit).await) });
         }
@@ -188,7 +193,7 @@ fn spawn(
 fn note(seen: &mut Observation, instance: &InstanceId, heard: Heard) {
     let Some(other) = seen.others.get_mut(instance) else { return };
     match heard {
-        Heard::Launcher(answer) => other.launcher = answer,
+        Heard::Launcher(answer) => other.launcher = *answer,
         Heard::Etcd(answer) => other.etcd = answer,
         Heard::Members(answer) => other.members = answer,
     }

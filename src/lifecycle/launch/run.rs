@@ -167,13 +167,18 @@ impl Launcher<'_> {
                     &json!({"error": format!("{error:#}")}),
                 );
             }
+            // What `/state` tells must not lag behind the disk: a member that runs attests no empty one.
+            let seen = self.see_own_again(seen);
+            if let Err(error) = self.publish(&seen, decision, Progress::Progress) {
+                journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
+            }
             while self.readiness.check().await.is_err() {
                 tokio::time::sleep(READY_LOOK).await;
             }
             let elapsed_ms = millis(self.started.elapsed());
             self.metrics.ready_after(self.started.elapsed());
             journal::info("this member serves linearizable reads", &json!({"elapsed_ms": elapsed_ms}));
-            if let Err(error) = self.publish(seen, decision, Progress::Success) {
+            if let Err(error) = self.publish(&seen, decision, Progress::Success) {
                 journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
             }
             std::future::pending::<()>().await;
@@ -183,6 +188,17 @@ impl Launcher<'_> {
             () = follow_up => unreachable!("the follow-up never ends"),
         };
         Ok(Exit::Code(ended.exit_code()))
+    }
+
+    /// The observation the decision rests on, with the own disk and records as they are now.
+    fn see_own_again(&self, seen: &Observation) -> Observation {
+        match self.observer.look_at_own() {
+            Ok(now) => Observation { others: seen.others.clone(), ..now },
+            Err(error) => {
+                journal::error("the own disk cannot be looked at", &json!({"error": format!("{error:#}")}));
+                seen.clone()
+            }
+        }
     }
 
     /// The others may be in a long pause: the cluster they wait for exists now.
@@ -198,7 +214,7 @@ impl Launcher<'_> {
     }
 
     fn publish(&self, seen: &Observation, decision: &Decision, progress: Progress) -> anyhow::Result<()> {
-        let state = self.state(seen, decision, progress);
+        let state = state(seen, decision, progress);
         let mut page = serde_json::to_value(&state).context("write the state as JSON")?;
         if let Value::Object(fields) = &mut page {
             // For people; other launchers ignore fields they do not know.
@@ -216,33 +232,6 @@ impl Launcher<'_> {
         atomic_file::write_json(&path, &status, 0o640).with_context(|| format!("write {}", path.display()))
     }
 
-    fn state(&self, seen: &Observation, decision: &Decision, progress: Progress) -> PeerState {
-        PeerState {
-            version: STATE_VERSION,
-            instance: seen.own.instance.clone(),
-            disk: seen.disk.class(),
-            nonce: attested(seen),
-            bootstrap: seen.records.bootstrap.clone().or_else(|| match &decision.plan {
-                // Told from the moment it is decided: the others follow without a second look.
-                Plan::Bootstrap(bootstrap) => Some(bootstrap.record()),
-                _ => None,
-            }),
-            restored: seen.records.restored.clone(),
-            restore_request: seen.records.restore_request.as_ref().map(|request| request.id.clone()),
-            cluster_id: seen.disk.cluster_id(),
-            member_id: match &seen.disk {
-                Disk::Data(data) => Some(data.member_id),
-                _ => None,
-            },
-            peer_urls: [seen.own.peer_url.clone()].into(),
-            link_hash: seen.own.link_hash.clone(),
-            plan: decision.plan.name().to_owned(),
-            row: decision.row.number(),
-            progress,
-            since_unix_secs: unix_secs(),
-        }
-    }
-
     /// The effective configuration, as `/config` shows it. There is no secret in it: keys are files.
     fn configuration(&self) -> anyhow::Result<Value> {
         let text = crate::etcd::config::render(&self.actor.configuration(None)?)?;
@@ -256,6 +245,34 @@ impl Launcher<'_> {
             "etcd_version": self.observer.binary.to_string(),
             "etcd": etcd,
         }))
+    }
+}
+
+/// What `/state` tells.
+fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerState {
+    PeerState {
+        version: STATE_VERSION,
+        instance: seen.own.instance.clone(),
+        disk: seen.disk.class(),
+        nonce: attested(seen),
+        bootstrap: seen.records.bootstrap.clone().or_else(|| match &decision.plan {
+            // Told from the moment it is decided: the others follow without a second look.
+            Plan::Bootstrap(bootstrap) => Some(bootstrap.record()),
+            _ => None,
+        }),
+        restored: seen.records.restored.clone(),
+        restore_request: seen.records.restore_request.as_ref().map(|request| request.id.clone()),
+        cluster_id: seen.disk.cluster_id(),
+        member_id: match &seen.disk {
+            Disk::Data(data) => Some(data.member_id),
+            _ => None,
+        },
+        peer_urls: [seen.own.peer_url.clone()].into(),
+        link_hash: seen.own.link_hash.clone(),
+        plan: decision.plan.name().to_owned(),
+        row: decision.row.number(),
+        progress,
+        since_unix_secs: unix_secs(),
     }
 }
 
@@ -286,8 +303,10 @@ struct Told {
 impl Told {
     fn tell(&mut self, decision: &Decision, now: Duration) {
         let sentence = decision.because.sentence();
-        let repeated =
-            self.last.as_ref().is_some_and(|(last, at)| *last == sentence && now.checked_sub(*at).unwrap() < REPEAT_AFTER);
+        let repeated = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| *last == sentence && now.saturating_sub(*at) < REPEAT_AFTER);
         if repeated {
             return;
         }

@@ -2,6 +2,17 @@
 
 use crate::lifecycle::own_launcher::Launcher;
 
+/// What the rest of the link does without this instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// There is no rest.
+    Nobody,
+    /// It serves.
+    Serves,
+    /// It does not serve, or not yet.
+    Silent,
+}
+
 /// What post-start sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -9,10 +20,8 @@ pub struct Seen {
     pub ready: bool,
     /// What the own launcher says.
     pub launcher: Launcher,
-    /// Whether the rest of the link serves without this instance.
-    pub others_serve: bool,
-    /// Whether there is a rest of the link.
-    pub alone: bool,
+    /// The rest of the link.
+    pub elsewhere: Elsewhere,
     /// Whether `ready_timeout` has passed.
     pub time_is_up: bool,
 }
@@ -49,7 +58,7 @@ pub fn decide(seen: &Seen) -> Verdict {
         }
         // The cause lies outside this instance, and the one that mends it may come later in this deploy.
         Launcher::Decided { plan, because, .. } if plan == "wait" => Verdict::Pass { because: because.clone() },
-        Launcher::Decided { because, .. } if !seen.alone && !seen.others_serve => Verdict::Pass {
+        Launcher::Decided { because, .. } if seen.elsewhere == Elsewhere::Silent => Verdict::Pass {
             because: format!("etcd runs ({because}) and waits for members that this deploy may start later"),
         },
         Launcher::Silent { .. } | Launcher::Decided { .. } if !seen.time_is_up => Verdict::Wait,
@@ -82,8 +91,7 @@ mod tests {
     #[test]
     fn first_match_wins() {
         let silent = Launcher::Silent { why: "connection refused".to_owned() };
-        let seen =
-            Seen { ready: false, launcher: silent, others_serve: false, alone: false, time_is_up: false };
+        let seen = Seen { ready: false, launcher: silent, elsewhere: Elsewhere::Silent, time_is_up: false };
         let of = |change: &dyn Fn(&mut Seen)| {
             let mut seen = seen.clone();
             change(&mut seen);
@@ -101,10 +109,17 @@ mod tests {
         // etcd was started: a first boot waits for the other instances, a catch-up does not.
         assert_eq!(of(&|seen| seen.launcher = decided("bootstrap")), "pass");
         for plan in ["bootstrap", "start"] {
-            assert_eq!(of(&|seen| (seen.launcher, seen.others_serve) = (decided(plan), true)), "wait");
-            assert_eq!(of(&|seen| (seen.launcher, seen.alone) = (decided(plan), true)), "wait");
             assert_eq!(
-                of(&|seen| (seen.launcher, seen.others_serve, seen.time_is_up) = (decided(plan), true, true)),
+                of(&|seen| (seen.launcher, seen.elsewhere) = (decided(plan), Elsewhere::Serves)),
+                "wait"
+            );
+            assert_eq!(
+                of(&|seen| (seen.launcher, seen.elsewhere) = (decided(plan), Elsewhere::Nobody)),
+                "wait"
+            );
+            assert_eq!(
+                of(&|seen| (seen.launcher, seen.elsewhere, seen.time_is_up) =
+                    (decided(plan), Elsewhere::Serves, true)),
                 "fail"
             );
         }

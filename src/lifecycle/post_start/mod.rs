@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use self::decide::{Seen, Verdict, decide};
+use self::decide::{Elsewhere, Seen, Verdict, decide};
 use super::drain::observe::others_serve;
 use super::own_launcher;
 use crate::job::config::JobConfig;
@@ -29,8 +29,13 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         let seen = Seen {
             ready,
             launcher: own_launcher::decision(&job, &reach).await,
-            others_serve: !ready && others_serve(&job, &reach).await,
-            alone: job.others().next().is_none(),
+            elsewhere: if job.others().next().is_none() {
+                Elsewhere::Nobody
+            } else if !ready && others_serve(&job, &reach).await {
+                Elsewhere::Serves
+            } else {
+                Elsewhere::Silent
+            },
             time_is_up: started.elapsed() >= job.properties.ready_timeout,
         };
         match decide(&seen) {

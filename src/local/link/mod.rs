@@ -1,6 +1,6 @@
 //! Links: which job consumes what from whom, matched with the Director's rules, which these rooms tell
 //! in order: [`provider`] and [`consumer`] read what job specs and the manifest say, [`resolve`] brings
-//! them together. docs/contract.md#links
+//! them together. docs/local-director.md#links
 
 mod consumer;
 mod provider;

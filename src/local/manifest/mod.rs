@@ -4,7 +4,7 @@
 //! There is no cloud config on one machine: networks, availability zones, VM types and stemcells are
 //! names only, and a named disk type counts as [`DISK_TYPE_MIB`]. What a Director has and this one
 //! cannot play (several networks or disks, short DNS names) is refused, never silently ignored.
-//! docs/contract.md#local-manifest
+//! docs/local-director.md#manifest
 
 mod policy;
 #[cfg(test)]
@@ -40,6 +40,9 @@ pub struct Manifest {
     pub instance_groups: Vec<InstanceGroup>,
     /// Tags of the deployment.
     pub tags: BTreeMap<String, String>,
+    /// Names of the manifest's addons. They are not colocated here (`bosh-dns` is a hosts file): whoever
+    /// deploys should say so.
+    pub addons: Vec<String>,
 }
 
 /// A release the manifest uses.
@@ -164,7 +167,8 @@ impl Manifest {
             .flatten()
             .map(|(key, value)| (key.clone(), value.as_str().map_or(value.to_string(), str::to_owned)))
             .collect();
-        Ok(Self { name, releases, stemcells, features, update, instance_groups, tags })
+        let addons = top.sections("addons")?.iter().map(|addon| addon.text("name")).collect::<Result<_>>()?;
+        Ok(Self { name, releases, stemcells, features, update, instance_groups, tags, addons })
     }
 
     /// The group of that name.

@@ -122,6 +122,17 @@ fn names_that_only_a_directors_database_knows_are_refused() {
 }
 
 #[test]
+fn addons_are_named_because_they_have_no_effect() {
+    let yaml =
+        manifest_yaml(&group("a", "")) + "addons: [{name: bosh-dns, jobs: []}]\ntags: {team: x, cost: 5}\n";
+
+    let manifest = Manifest::parse(&yaml).expect("right");
+
+    assert_eq!(manifest.addons, ["bosh-dns"]);
+    assert_eq!(manifest.tags["cost"], "5");
+}
+
+#[test]
 fn a_percentage_is_rounded_down_and_never_more_than_all() {
     assert_eq!(Amount::Percent(50).of(3), 1);
     assert_eq!(Amount::Percent(10).of(3), 0);

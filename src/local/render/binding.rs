@@ -1,5 +1,5 @@
 //! The properties a job's templates see: exactly those its spec declares, each as the manifest says or by
-//! default. docs/contract.md#properties
+//! default. docs/local-director.md#properties
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,6 @@
 # What ERB templates of BOSH jobs see: `p`, `if_p`, `link`, `if_link`, `spec`, `name`, `index`,
 # `properties`. Reads one JSON document from stdin, renders everything in it, and writes one JSON document
-# to stdout; etcd-local starts it (src/local/render). docs/contract.md#templates
+# to stdout; etcd-local starts it (src/local/render). docs/local-director.md#templates
 #
 # Why not the bosh-template gem: it would have to be installed, and it cannot answer `link.address`.
 

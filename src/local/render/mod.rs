@@ -3,7 +3,7 @@
 //!
 //! `context.rb` is our own evaluation context. The request goes to its stdin and the answer comes from its
 //! stdout, since both carry private keys. Left out of what a Director does: `.bosh/links.json`, which only
-//! its DNS server reads, and `properties_schema.json`. docs/contract.md#templates
+//! its DNS server reads, and `properties_schema.json`. docs/local-director.md#templates
 
 mod binding;
 mod report;
