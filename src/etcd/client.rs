@@ -237,7 +237,6 @@ fn member(raw: &etcd_client::Member) -> Result<Member, EtcdError> {
     let malformed = |error: super::id::Malformed| EtcdError::Other(format!("member list: {error}"));
     Ok(Member {
         id: MemberId(raw.id()),
-        // An empty name means: never started.
         name: Some(raw.name()).filter(|name| !name.is_empty()).map(str::to_owned),
         peer_urls: raw
             .peer_urls()

@@ -90,7 +90,7 @@ fn own_entry(job: &JobConfig, members: &[Member]) -> OwnEntry {
     match members.iter().find(|member| member.peer_urls.contains(own)) {
         None => OwnEntry::NotListed,
         Some(member) if member.is_learner => OwnEntry::Learner(member.id),
-        Some(member) if member.name.is_none() => OwnEntry::NeverStarted(member.id),
+        Some(member) if !member.has_published() => OwnEntry::NeverStarted(member.id),
         Some(member) => OwnEntry::Voter(member.id),
     }
 }
