@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Every wait on a condition is bounded by this.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a command answered.
 #[derive(Debug)]
@@ -189,6 +189,26 @@ impl Lab {
         child.wait().expect("reap etcd-local");
     }
 
+    /// Runs a command that dies at the named fail point; `false` if it never got there.
+    #[cfg(feature = "fail-points")]
+    pub fn dies_at(&self, arguments: &[&str], point: &str) -> bool {
+        let mut command = match arguments {
+            ["deploy", flags @ ..] => self.deploy_command(flags),
+            other => self.command(other),
+        };
+        let output = command.env("ETCD_TOOLS_FAIL_POINT", point).output().expect("start etcd-local");
+        let killed =
+            std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(Signal::SIGKILL as i32);
+        assert!(killed || output.status.success(), "{}", Answer::of(&output).text());
+        killed
+    }
+
+    /// How many persistent disks instances have.
+    #[cfg(feature = "fail-points")]
+    pub fn disks(&self) -> usize {
+        fs::read_dir(self.state_dir().join("deployments/recorder/disks")).map_or(0, Iterator::count)
+    }
+
     /// The rows of a table.
     #[track_caller]
     pub fn rows(&self, arguments: &str) -> Vec<Value> {
@@ -250,6 +270,7 @@ impl Lab {
         answer.stdout.trim().parse().unwrap_or(0)
     }
 
+    #[expect(clippy::unused_self, reason = "it is a process of this lab")]
     pub fn kill(&self, pid: i32) {
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill a process of this lab");
     }

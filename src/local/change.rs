@@ -1,5 +1,5 @@
 //! What has to happen to one instance: a pure decision from how it is, how it should be and what an
-//! operator asked for. docs/contract.md#changes
+//! operator asked for. docs/local-director.md#changes
 
 use super::agent::drain::Cause;
 use super::monit::JobState;
@@ -151,11 +151,12 @@ mod tests {
         }
     }
 
-    fn update(hash_changed: bool, packages: &[&str]) -> Option<Cause> {
+    fn update(hash_changed: bool, packages: &[&str]) -> Cause {
         let packages = packages.iter().map(|name| (*name).to_owned()).collect();
-        Some(Cause::Update { hash_changed, packages })
+        Cause::Update { hash_changed, packages }
     }
 
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     #[test]
     fn every_operation_does_what_it_must_and_no_more() {
         use Desired::{Detached, Started, Stopped};
@@ -181,7 +182,7 @@ mod tests {
                 hash.clone(),
                 running,
                 PLAIN,
-                work(update(true, &[]), false),
+                work(Some(update(true, &[])), false),
             ),
             (
                 "package changed",
@@ -189,7 +190,7 @@ mod tests {
                 package,
                 running,
                 PLAIN,
-                work(update(false, &["etcd"]), false),
+                work(Some(update(false, &["etcd"])), false),
             ),
             (
                 "disk resized",
@@ -207,24 +208,24 @@ mod tests {
                 PLAIN,
                 work(Some(Cause::DiskChange), false),
             ),
-            ("left dirty", dirty, wanted(), running, PLAIN, work(update(false, &[]), false)),
+            ("left dirty", dirty, wanted(), running, PLAIN, work(Some(update(false, &[])), false)),
             (
                 "process down",
                 instance(Started),
                 wanted(),
                 Some(J::Failing),
                 PLAIN,
-                work(update(false, &[]), false),
+                work(Some(update(false, &[])), false),
             ),
             ("machine lost", instance(Started), wanted(), None, PLAIN, work(None, false)),
-            ("restart", instance(Started), wanted(), running, RESTART, work(update(false, &[]), false)),
+            ("restart", instance(Started), wanted(), running, RESTART, work(Some(update(false, &[])), false)),
             (
                 "restart with changes",
                 instance(Started),
                 hash.clone(),
                 running,
                 RESTART,
-                work(update(true, &[]), false),
+                work(Some(update(true, &[])), false),
             ),
             ("recreate", instance(Started), wanted(), running, RECREATE, work(Some(Cause::Recreate), true)),
             ("address changed", instance(Started), moved, running, PLAIN, work(Some(Cause::Recreate), true)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use super::address::Registry;
 use super::agent::drain::Cause;
 use super::agent::script;
 use super::bpm::vcap::Vcap;
@@ -61,8 +62,12 @@ impl Director<'_> {
     }
 
     /// Ends what killed commands left running. First of all, since nothing may run twice.
+    ///
+    /// Also reserves the deployment's addresses again: after a reboot nobody remembers them.
     pub fn settle(&self) -> Result<()> {
-        for known in self.deployment.record().instances {
+        let record = self.deployment.record();
+        Registry::default().reserve(self.deployment.directory(), &record.subnets, record.subnets.len())?;
+        for known in record.instances {
             script::end_left_overs(&self.deployment.instance_directory(&known.identity))?;
         }
         Ok(())
@@ -74,7 +79,7 @@ impl Director<'_> {
         self.record_placement(prepared)?;
         fail_point::reach("local:placed");
         let agenda = self.agenda(prepared, &desired, asked)?;
-        let wants: Vec<update::Desired> = desired
+        let plannable: Vec<update::Desired> = desired
             .iter()
             .map(|identity| {
                 let known = self.deployment.instance(&identity.id);
@@ -87,13 +92,13 @@ impl Director<'_> {
             .collect();
         let first_deploy = !self.deployment.record().deployed;
         let circumstances = Circumstances { first_deploy, ..Circumstances::PLAIN };
-        let plan = update::plan(&prepared.manifest, &wants, &prepared.placement.obsolete, circumstances);
+        let plan = update::plan(&prepared.manifest, &plannable, &prepared.placement.obsolete, circumstances);
         for stage in &plan.stages {
             match stage {
                 Stage::DeleteRemovedGroups(wave) => self.delete_wave("Deleting unneeded instances", wave)?,
                 Stage::CreateMissingVms(wave) => self.create_wave(wave)?,
                 Stage::Groups(groups) => {
-                    waves::run(groups, groups.len(), |group| self.update_group(prepared, &agenda, group))?
+                    waves::run(groups, groups.len(), |group| self.update_group(prepared, &agenda, group))?;
                 }
             }
             self.publish_hosts()?;
@@ -239,8 +244,8 @@ impl Director<'_> {
         let stop = before.filter(|_| state.is_some_and(|state| state != super::monit::JobState::Stopped));
         let work = Work::Update { stop: stop.cloned(), recreate: recreate && state.is_some() };
         let rendered = rendered(prepared, identity)?;
-        let stage = format!("Updating instance {}", identity.group);
-        self.task.step(&stage, &identity.to_string(), |step| {
+        let title = identity.to_string();
+        self.task.step(&format!("Updating instance {}", identity.group), &title, |step| {
             let given = Given { wanted: &wanted, rendered, watch };
             worker.update(step, identity, &work, given, &self.hosts())
         })

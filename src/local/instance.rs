@@ -16,7 +16,7 @@ use super::bpm::vcap::Vcap;
 use super::layout::InstanceDir;
 use super::model::Identity;
 use super::monit::MONIT;
-use super::package::link;
+use super::package::{hexadecimal, link};
 use super::process;
 use super::render::{RenderedInstance, RenderedJob};
 use super::state::Disk;
@@ -247,5 +247,5 @@ fn content_hash(job: &RenderedJob) -> String {
         }
         context.update(&file.mode.to_be_bytes());
     }
-    context.finish().as_ref()[..20].iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&context.finish().as_ref()[..20])
 }

@@ -107,7 +107,12 @@ fn fingerprint(directory: &Path) -> Result<String> {
         }
     }
     let hash = context.finish();
-    Ok(hash.as_ref()[..20].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hash.as_ref()[..20]))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// All files below a directory, relative and absolute, sorted.

@@ -154,9 +154,9 @@ fn packages(
 ) -> Result<BTreeMap<String, Fingerprints>> {
     let mut named: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for instance in rendered {
-        let names = named.entry(&instance.identity.id).or_default();
+        let of_instance = named.entry(&instance.identity.id).or_default();
         for job in &instance.jobs {
-            names.extend(catalog.job(&job.release, &job.name)?.packages.iter().cloned());
+            of_instance.extend(catalog.job(&job.release, &job.name)?.packages.iter().cloned());
         }
     }
     let all: BTreeSet<&str> = named.values().flatten().map(String::as_str).collect();

@@ -94,9 +94,15 @@ impl Home {
                 // Ignored: it may have ended meanwhile; the loop looks again.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
-            std::thread::sleep(POLL);
+            pause(POLL);
         }
     }
+}
+
+/// Does nothing for a while: between two looks at a condition, or because a script or manifest says so.
+#[expect(clippy::disallowed_methods, reason = "the one place of the local director that sleeps")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Waits until `condition` holds; `false` when `timeout` passed first.
@@ -109,7 +115,7 @@ pub fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> boo
         if Instant::now() >= end {
             return false;
         }
-        std::thread::sleep(POLL.min(end.saturating_duration_since(Instant::now())));
+        pause(POLL.min(end.saturating_duration_since(Instant::now())));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -244,6 +244,7 @@ impl Lock {
     pub fn take(state: &StateDir, command: &str) -> Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
+            .mode(0o700)
             .create(state.path())
             .with_context(|| format!("make the state directory {}", state.path().display()))?;
         let path = state.lock();

@@ -34,7 +34,7 @@ pub struct Step<'a> {
 impl Task {
     /// Begins a task that tells its lines on `out`.
     pub fn begin(number: u32, mut out: Box<dyn Write + Send>) -> io::Result<Self> {
-        write!(out, "Task {number}\n")?;
+        writeln!(out, "Task {number}")?;
         out.flush()?;
         Ok(Self {
             number,
@@ -117,6 +117,7 @@ impl Task {
 
 impl Step<'_> {
     /// The same step without words about what is being done, as in deletions.
+    #[must_use]
     pub fn quiet(&self) -> Self {
         Self {
             task: self.task,

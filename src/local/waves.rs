@@ -11,9 +11,9 @@ pub fn run<T: Sync>(items: &[T], workers: usize, act: impl Fn(&T) -> Result<()> 
     let waiting: Mutex<VecDeque<&T>> = Mutex::new(items.iter().collect());
     let failure = Mutex::new(None);
     let next = || {
-        let stop = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some();
+        let failed = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some();
         let mut waiting = waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if stop { None } else { waiting.pop_front() }
+        if failed { None } else { waiting.pop_front() }
     };
     std::thread::scope(|scope| {
         for _ in 0..workers.clamp(1, items.len().max(1)) {
@@ -42,7 +42,7 @@ mod tests {
 
         let outcome = run(&[1, 2, 3, 4], 1, |item| {
             done.lock().unwrap().push(*item);
-            if *item == 2 { anyhow::bail!("two failed") } else { Ok(()) }
+            if *item == 2 { Err(anyhow::anyhow!("two failed")) } else { Ok(()) }
         });
 
         assert_eq!(outcome.unwrap_err().to_string(), "two failed");

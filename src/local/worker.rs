@@ -1,6 +1,6 @@
 //! Work on one instance, step by step as the Director does it. Every step is recorded before the next
 //! begins and may be repeated: an instance that is touched is dirty until all of it is done.
-//! docs/contract.md#lifecycle
+//! docs/local-director.md#lifecycle
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use super::manifest::WatchTime;
 use super::model::Identity;
 use super::monit::{JobState, Request, Status, Which, client};
 use super::package;
+use super::process;
 use super::render::RenderedInstance;
 use super::state::{Applied, Deployment, Desired, Disk, Instance};
 use super::task::Step;
@@ -79,6 +80,7 @@ impl Worker<'_> {
             (instance.has_vm, instance.applied, instance.dirty) = (false, None, true);
         })?;
         instance::create(&directory, identity, hosts)?;
+        fail_point::reach("local:created-root");
         let disk = self.known(identity)?.disk;
         if let Some(disk) = &disk {
             instance::attach_disk(&directory, disk, &self.deployment.directory().disk(&disk.id))?;
@@ -162,7 +164,7 @@ impl Worker<'_> {
     /// Waits the shortest time, then looks until everything runs or the longest time is over.
     fn watch(&self, identity: &Identity, watch: WatchTime) -> Result<()> {
         let begin = Instant::now();
-        std::thread::sleep(Duration::from_millis(watch.min_ms));
+        process::pause(Duration::from_millis(watch.min_ms));
         let pause =
             Duration::from_millis((watch.max_ms.saturating_sub(watch.min_ms) / 9).clamp(1000, 15_000));
         let directory = self.directory(identity);
@@ -182,7 +184,7 @@ impl Worker<'_> {
                     failed.join(", ")
                 ));
             }
-            std::thread::sleep(pause);
+            process::pause(pause);
         }
     }
 
@@ -227,6 +229,7 @@ impl Worker<'_> {
             let disk = Disk { id, mib: wanted_mib };
             // Recorded first: a disk that nobody knows of could never be found again.
             self.deployment.change_instance(&identity.id, |instance| instance.disk = Some(disk.clone()))?;
+            fail_point::reach("local:disk-recorded");
             instance::attach_disk(&directory, &disk, &self.deployment.directory().disk(&disk.id))?;
         }
         // It sees the mounts of the time it was started, and so would all that it starts.
@@ -266,7 +269,9 @@ impl Worker<'_> {
         self.delete_vm(identity)?;
         fail_point::reach("local:deleted-vm");
         self.orphan_disk(identity)?;
+        fail_point::reach("local:orphaned");
         instance::forget(&directory)?;
+        fail_point::reach("local:forgotten");
         self.deployment.change(|record| record.instances.retain(|one| one.identity.id != identity.id))
     }
 

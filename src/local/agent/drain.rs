@@ -1,5 +1,5 @@
 //! What lifecycle scripts are told when an instance stops, and how drain answers. Pure; the tests are
-//! the Director's table row by row. docs/contract.md#drain-arguments
+//! the Director's table row by row. docs/local-director.md#what-scripts-are-told
 
 /// Why the stop sequence of an instance runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +144,7 @@ pub fn verdict(stdout: &str) -> Result<Verdict, String> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     #[test]
     fn every_operation_tells_its_scripts_what_the_director_tells() {
         let update = |hash_changed, packages: &[&str]| Cause::Update {

@@ -1,5 +1,5 @@
 //! Lifecycle scripts of jobs: all jobs of an instance at once, with nothing but `PATH` in their
-//! environment, output to the files BOSH writes. docs/contract.md#scripts
+//! environment, output to the files BOSH writes. docs/local-director.md#scripts
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -85,11 +85,11 @@ pub fn drain(
         loop {
             match drain_once(instance, job, &call)? {
                 Verdict::DoneAfter(seconds) => {
-                    std::thread::sleep(Duration::from_secs(seconds));
+                    process::pause(Duration::from_secs(seconds));
                     return Ok(());
                 }
                 Verdict::AskAgainAfter(seconds) => {
-                    std::thread::sleep(Duration::from_secs(seconds));
+                    process::pause(Duration::from_secs(seconds));
                     call = DrainCall::check_status(disk_mib);
                 }
             }
@@ -154,12 +154,12 @@ fn judge(script: &str, outcomes: &[(String, Result<()>)]) -> Result<()> {
         names(&failed)
     );
     if !passed.is_empty() {
-        text.push_str(&format!(" Successful Jobs: {}.", names(&passed)));
+        text = format!("{text} Successful Jobs: {}.", names(&passed));
     }
     // BOSH says why only in the agent's log; one is rarely far away, but here nobody need look.
     for (job, outcome) in &failed {
         if let Err(error) = outcome {
-            text.push_str(&format!("\n{job}: {error:#}; see /var/vcap/sys/log/{job}/{script}.stderr.log"));
+            text = format!("{text}\n{job}: {error:#}; see /var/vcap/sys/log/{job}/{script}.stderr.log");
         }
     }
     bail!(text)

@@ -1,6 +1,6 @@
 //! `config/bpm.yml` of a job, read and judged as bpm does: unknown keys are dropped, scalars are taken
 //! where texts are wanted, and every process of the file is checked whichever is started.
-//! docs/contract.md#bpm
+//! docs/local-director.md#bpm
 
 use std::collections::BTreeMap;
 use std::path::Path;

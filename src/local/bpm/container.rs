@@ -3,7 +3,7 @@
 //!
 //! The init does what tini does for bpm: it starts the program in a process group of its own, passes
 //! signals on to it alone, reaps whatever is orphaned, and ends with the program's exit code; then
-//! the kernel kills everything that is left in the container. docs/contract.md#bpm
+//! the kernel kills everything that is left in the container. docs/local-director.md#bpm
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -82,13 +82,11 @@ impl Container {
 fn parse_answer(answer: &str) -> Result<i32> {
     let mut lines = answer.lines();
     let pid = lines.next().and_then(|line| line.strip_prefix("pid ")).and_then(|pid| pid.parse().ok());
-    match (pid, lines.next()) {
-        (Some(pid), Some("ok")) => Ok(pid),
-        _ => {
-            let reason = answer.split_once("error ").map_or("its init died without a word", |(_, text)| text);
-            bail!("{}", reason.trim())
-        }
+    if let (Some(pid), Some("ok")) = (pid, lines.next()) {
+        return Ok(pid);
     }
+    let reason = answer.split_once("error ").map_or("its init died without a word", |(_, text)| text);
+    bail!("{}", reason.trim())
 }
 
 /// The helper's whole life: reads the container from stdin, makes the namespaces, leaves an init behind.

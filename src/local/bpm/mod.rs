@@ -1,6 +1,6 @@
 //! bpm as this director plays it: `/var/vcap/jobs/bpm/bin/bpm` inside an instance is a shim that comes
 //! here. `start`, `stop`, `pid`, `list` and `logs` as bpm has them, without cgroups and seccomp.
-//! docs/contract.md#bpm
+//! docs/local-director.md#bpm
 
 pub mod config;
 pub mod container;

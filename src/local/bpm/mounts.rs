@@ -1,6 +1,6 @@
 //! What a bpm container sees: an empty root with these mounts and nothing else. Other jobs,
 //! `/var/vcap/sys/run`, `/root` and `/home` are not there, and a rename between two mounts fails, as
-//! in production. docs/contract.md#bpm
+//! in production. docs/local-director.md#bpm
 
 use serde::{Deserialize, Serialize};
 

@@ -100,6 +100,7 @@ fn note_choices(session: &Session, typed: &Deploy, deployment: &Deployment, rele
     session.choose_cycle(deployment)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one variable that etcd-local reads, told in --help")]
 fn environment(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

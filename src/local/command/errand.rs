@@ -1,5 +1,6 @@
 //! `run-errand`.
 
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow};
@@ -125,7 +126,6 @@ fn run_on(
 
 fn execute(instance: &crate::local::layout::InstanceDir, identity: &Identity, job: &str) -> Result<Outcome> {
     let output = errand_command(instance, job).output().with_context(|| format!("run errand {job}"))?;
-    use std::os::unix::process::ExitStatusExt;
     let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Outcome {
@@ -140,7 +140,7 @@ fn errand_command(instance: &crate::local::layout::InstanceDir, job: &str) -> Co
     let program = format!("/var/vcap/jobs/{job}/bin/run");
     let mut command = sandbox::noted_command(instance, &instance.running_scripts(), &program);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/").stdin(Stdio::null());
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.process_group(0);
     command
 }
 

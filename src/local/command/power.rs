@@ -91,12 +91,12 @@ fn note_desired(deployment: &Deployment, verb: Verb, chosen: &[Identity]) -> Res
                 continue;
             }
             instance.desired = match (verb, instance.desired) {
-                (Verb::Start | Verb::Restart, _) => Desired::Started,
-                (Verb::Stop, _) => Desired::Stopped,
-                (Verb::StopHard, _) => Desired::Detached,
                 // Made anew as it was: a stopped one stays stopped, a detached one comes back.
-                (Verb::Recreate, Desired::Stopped) => Desired::Stopped,
-                (Verb::Recreate, Desired::Started | Desired::Detached) => Desired::Started,
+                (Verb::Stop, _) | (Verb::Recreate, Desired::Stopped) => Desired::Stopped,
+                (Verb::StopHard, _) => Desired::Detached,
+                (Verb::Start | Verb::Restart, _) | (Verb::Recreate, Desired::Started | Desired::Detached) => {
+                    Desired::Started
+                }
             };
         }
     })

@@ -30,7 +30,7 @@ pub fn run(session: &Session, slug: &Slug, command: Option<&str>) -> Result<()> 
     let mut shell = Command::new("bash");
     shell.arg("-l").current_dir("/root");
     // A login begins with nothing of the caller's environment but the terminal.
-    let terminal = std::env::var_os("TERM");
+    let terminal = terminal();
     shell.env_clear().envs([
         ("HOME", "/root"),
         ("USER", "root"),
@@ -43,4 +43,9 @@ pub fn run(session: &Session, slug: &Slug, command: Option<&str>) -> Result<()> 
         shell.arg("-c").arg(command);
     }
     Err(shell.exec()).context("run bash")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a login shell is told its terminal, as sshd does")]
+fn terminal() -> Option<std::ffi::OsString> {
+    std::env::var_os("TERM")
 }

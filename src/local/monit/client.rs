@@ -19,7 +19,7 @@ use crate::local::process;
 /// How long a supervisor may take to come up.
 const UP_WAIT: Duration = Duration::from_secs(20);
 /// How long a request may take: all services of an instance one after another, each within its timeout.
-const ANSWER_WAIT: Duration = Duration::from_secs(300);
+const ANSWER_WAIT: Duration = Duration::from_mins(5);
 
 /// Asks the supervisor of an instance, from outside; starts it first when it is not there or of another build.
 pub fn ask(instance: &InstanceDir, cycle: Duration, request: &Request) -> Result<Answer> {

@@ -1,7 +1,7 @@
 //! `monit` files of jobs: `check process … with pidfile … start program … stop program … group vcap`.
 //!
 //! Statements that only watch resources (`if totalmem > …`) are read over and reported, since nothing
-//! here measures resources. docs/contract.md#monit
+//! here measures resources. docs/local-director.md#monit
 
 use std::iter::Peekable;
 use std::time::Duration;
@@ -95,7 +95,7 @@ fn service(words: &mut Words, ignored: &mut Vec<String>) -> Result<Service, Moni
                 service.group = Some(words.value("a group name")?);
             }
             "depends" | "if" | "mode" | "every" | "alert" | "noalert" | "restart" => {
-                ignored.push(words.statement())
+                ignored.push(words.statement());
             }
             other => return Err(unexpected("a statement of 'check process'", Some(other))),
         }
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(service.start.argv, ["/var/vcap/jobs/bpm/bin/bpm", "start", "etcd"]);
         assert_eq!(service.start.timeout, Duration::from_secs(30));
         assert_eq!(service.stop.argv, ["/var/vcap/jobs/bpm/bin/bpm", "stop", "etcd"]);
-        assert_eq!(service.stop.timeout, Duration::from_secs(120));
+        assert_eq!(service.stop.timeout, Duration::from_mins(2));
         assert_eq!(service.group.as_deref(), Some("vcap"));
         assert!(file.ignored.is_empty());
     }

@@ -1,5 +1,5 @@
 //! monit as this director plays it: one supervisor per instance looks every cycle whether the pid in
-//! each pidfile is alive and starts what is not. docs/contract.md#monit
+//! each pidfile is alive and starts what is not. docs/local-director.md#monit
 //!
 //! The supervisor is a process of its own, outlives the command that started it and holds nothing
 //! that its successor could not read again: killed, it is started by the next command and adopts what
@@ -141,7 +141,7 @@ impl JobState {
         }
     }
 
-    /// The rule of the agent: only services of group `vcap` count. docs/contract.md#monit
+    /// The rule of the agent: only services of group `vcap` count. docs/local-director.md#monit
     pub fn of(stopped: bool, services: &[ServiceState]) -> Self {
         let mut seen = services.iter().filter(|service| service.group.as_deref() == Some("vcap"));
         if stopped {
@@ -156,7 +156,7 @@ impl JobState {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{JobState as J, Status as S, *};
 
     #[test]
     fn the_state_of_an_instance_is_that_of_its_services() {
@@ -166,8 +166,6 @@ mod tests {
             status,
             pid: None,
         };
-        use JobState as J;
-        use Status as S;
         let cases = [
             (false, vec![], J::Running),
             (false, vec![service(S::Running, "vcap")], J::Running),

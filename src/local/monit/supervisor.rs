@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -91,11 +92,8 @@ pub fn main(instance: &InstanceDir, cycle: Duration) -> Result<()> {
 
 /// Which build this is: a command of a newer build replaces an older supervisor.
 pub fn build() -> String {
-    let metadata = fs::metadata("/proc/self/exe");
-    let stamp = metadata.and_then(|metadata| {
-        use std::os::unix::fs::MetadataExt;
-        Ok(format!("{}-{}.{}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
-    });
+    let stamp = fs::metadata("/proc/self/exe")
+        .map(|metadata| format!("{}-{}.{}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
     format!("{} {}", env!("CARGO_PKG_VERSION"), stamp.unwrap_or_default())
 }
 
