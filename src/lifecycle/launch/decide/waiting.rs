@@ -162,6 +162,17 @@ impl Missing {
     }
 }
 
+/// Who ends a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Until {
+    /// This launcher, within seconds.
+    OwnProgress,
+    /// Other instances, when they come up or recover.
+    Others,
+    /// Another deploy or an errand: nobody else can.
+    Operator,
+}
+
 /// How it is known that an empty disk had a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -197,9 +208,22 @@ impl Waiting {
         }
     }
 
-    /// Whether this passes by itself within seconds, as part of acting.
-    pub const fn is_own_progress(&self) -> bool {
-        matches!(self, Self::Confirming { .. } | Self::OwnNonce | Self::FirstBootUnseen { .. })
+    /// Who ends it.
+    pub fn until(&self) -> Until {
+        match self {
+            Self::Confirming { .. } | Self::OwnNonce => Until::OwnProgress,
+            Self::NotAskedToBootstrap { silent } if silent.is_empty() => Until::Operator,
+            Self::FirstBootNeedsFlag { .. } | Self::LostData { .. } | Self::BackupUnknown { .. } => {
+                Until::Operator
+            }
+            Self::RestoreOthers { .. }
+            | Self::Draining { .. }
+            | Self::NotSafe { .. }
+            | Self::NotAskedToBootstrap { .. }
+            | Self::Attestations { .. }
+            | Self::NoQuorum { .. }
+            | Self::FirstBootUnseen { .. } => Until::Others,
+        }
     }
 
     fn parts(&self) -> (String, String, String) {

@@ -1,0 +1,3 @@
+//! post-deploy: is the deploy a success on this instance?
+
+pub mod decide;

@@ -1,0 +1,3 @@
+//! post-start: may BOSH go on to the next instance?
+
+pub mod decide;
