@@ -205,3 +205,6 @@ fn go_confirmed(seen: &Observation, row: Row, claim: Claim, plan: Plan, cause: C
         DrainMark::Begun => wait(seen, row, Waiting::Draining { then: plan.name() }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! The launch table, row by row, and what holds for every world.
+
+mod rows;
+mod world;
