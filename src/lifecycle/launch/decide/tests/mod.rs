@@ -1,4 +1,6 @@
 //! The launch table, row by row, and what holds for every world.
 
 mod rows;
+mod settling;
+mod totality;
 mod world;
