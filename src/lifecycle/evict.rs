@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::member::{Member, voters};
-use crate::etcd::quorum::{has_quorum, may_remove};
+use crate::etcd::quorum::has_quorum;
 use crate::lifecycle::launch::attestation::LinkHash;
 use crate::lifecycle::launch::observation::{Connected, Unreachable};
 
@@ -98,8 +98,6 @@ pub enum Keep {
     },
     /// It was seen dead only once yet.
     SecondLook,
-    /// Without it the others would have no quorum.
-    QuorumWouldGo,
     /// Another one goes first.
     OneAtATime,
     /// Another live voter does it.
@@ -143,6 +141,7 @@ fn verdict(seen: &EvictSeen, member: &Member) -> Result<(), Keep> {
     }
     let all = voters(&seen.members);
     let live: BTreeSet<MemberId> = all.iter().copied().filter(|id| seen.live.contains_key(id)).collect();
+    // A live quorum of all, without the entry, is a quorum of what stays as well.
     if !has_quorum(live.len(), all.len()) {
         return Err(Keep::TooFewAnswer);
     }
@@ -151,9 +150,6 @@ fn verdict(seen: &EvictSeen, member: &Member) -> Result<(), Keep> {
         return Err(Keep::Connected { to: *to });
     }
     launcher_is_silent(seen, member)?;
-    if member.is_voter() && !may_remove(all.len(), live.len()) {
-        return Err(Keep::QuorumWouldGo);
-    }
     if !seen.confirmed.contains(&member.id) {
         return Err(Keep::SecondLook);
     }
