@@ -21,6 +21,9 @@ pub mod etcd;
 /// One room per BOSH moment: launch, drain and the hook scripts.
 pub mod lifecycle;
 
+/// One look at the whole cluster.
+pub mod status;
+
 /// The data directory seen from the disk.
 pub mod datadir;
 

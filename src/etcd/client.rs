@@ -215,6 +215,18 @@ impl EtcdClient {
         Ok(Membership { cluster_id: ClusterId(cluster_id), answered_by: MemberId(member_id), members })
     }
 
+    /// Writes a key; the answer means that a quorum has it. Returns the revision.
+    pub async fn put(&mut self, key: &str, value: &str) -> Result<i64, EtcdError> {
+        let answer = Self::bounded(self.limit, self.inner.put(key, value, None)).await?;
+        Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
+    }
+
+    /// Reads a key through consensus.
+    pub async fn get(&mut self, key: &str) -> Result<Option<String>, EtcdError> {
+        let answer = Self::bounded(self.limit, self.inner.get(key, None)).await?;
+        Ok(answer.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
+    }
+
     /// Hands leadership to `target`. Only the leader can: others answer [`EtcdError::NotLeader`].
     pub async fn move_leader(&mut self, target: MemberId) -> Result<(), EtcdError> {
         Self::bounded(self.limit, self.inner.move_leader(target.0)).await.map(|_| ())

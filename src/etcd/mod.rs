@@ -1,11 +1,15 @@
 //! etcd seen from outside. Pure arithmetic and ids on one side, connections on the other; nobody else
 //! knows `etcd-client`, rustls or HTTP.
 
+pub mod binary;
 pub mod client;
+pub mod config;
 pub mod connect;
+pub mod handover;
 pub mod http;
 pub mod id;
 pub mod member;
+pub mod process;
 pub mod quorum;
 pub mod tls;
 pub mod version;

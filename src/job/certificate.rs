@@ -93,7 +93,7 @@ fn certificate_fault(
     error: &rustls::Error,
 ) -> Fault {
     let until = validity(role, leaf).map(|validity| validity.not_after).unwrap_or_default();
-    let (value, rule) = match error {
+    let (present, demand) = match error {
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => (format!("(ended {until})"), "has expired".to_owned()),
@@ -114,7 +114,7 @@ fn certificate_fault(
         ) => ("(set)".to_owned(), format!("may not be used as a {usage} (extended key usage)")),
         other => ("(set)".to_owned(), format!("is refused as a {usage}: {other}")),
     };
-    fault(role, "certificate", &value, &rule)
+    fault(role, "certificate", &present, &demand)
 }
 
 fn file_fault(role: Role, error: &TlsFileError) -> Fault {
@@ -131,11 +131,11 @@ fn file_fault(role: Role, error: &TlsFileError) -> Fault {
     fault(role, part, "(set)", &format!("cannot be used: {error}"))
 }
 
-fn fault(role: Role, part: &str, value: &str, rule: &str) -> Fault {
+fn fault(role: Role, part: &str, present: &str, demand: &str) -> Fault {
     Fault {
         name: format!("tls.{}.{part}", role.name()),
-        value: value.to_owned(),
-        rule: rule.to_owned(),
+        value: present.to_owned(),
+        rule: demand.to_owned(),
         example: format!("the variable etcd_{} of deployment/etcd.yml", role.name()),
     }
 }

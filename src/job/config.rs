@@ -217,9 +217,9 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The one error that lists all faults of a rendered job.
 pub fn faults_complaint(faults: &[Fault]) -> Complaint {
-    let list: String = faults.iter().map(|fault| format!("\n    - {fault}")).collect();
+    let list: Vec<String> = faults.iter().map(|fault| format!("\n    - {fault}")).collect();
     Complaint::refused(
-        format!("{} in the properties of job etcd:{list}", plural(faults.len(), "fault")),
+        format!("{} in the properties of job etcd:{}", plural(faults.len(), "fault"), list.concat()),
         "etcd would not start with them, or not as meant; nothing was changed",
         "correct the manifest or ops file and deploy again; docs/deploy.md#properties lists them all",
     )

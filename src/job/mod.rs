@@ -5,3 +5,4 @@ pub mod certificate;
 pub mod config;
 pub mod paths;
 pub mod properties;
+pub mod reach;

@@ -63,6 +63,16 @@ impl Paths {
         self.ephemeral().join("initialised")
     }
 
+    /// The version of the installed etcd, noted so that it need not be asked at each start.
+    pub fn etcd_version(&self) -> PathBuf {
+        self.ephemeral().join("etcd-version.json")
+    }
+
+    /// What bpm's `pre_start` hook saw of the persistent disk.
+    pub fn store_seen(&self) -> PathBuf {
+        self.ephemeral().join("store-seen.json")
+    }
+
     /// The job's directory.
     pub fn job(&self) -> PathBuf {
         self.root.join("jobs/etcd")
@@ -86,6 +96,11 @@ impl Paths {
     /// What pre-stop was told about the next state.
     pub fn intent(&self) -> PathBuf {
         self.run().join("intent.json")
+    }
+
+    /// Laid by an operator: refusals and holds of a stop do not count.
+    pub fn force_leave(&self) -> PathBuf {
+        self.run().join("force-leave")
     }
 
     /// How far drain got.

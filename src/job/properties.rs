@@ -269,17 +269,13 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self, name: &'static str, min: u64, max: u64, example: u64) -> u64 {
         let value = self.value(name);
-        match value.as_u64().filter(|number| (min..=max).contains(number)) {
-            Some(number) => number,
-            None => {
-                let bounds = if max == u64::MAX {
-                    format!("of at least {min}")
-                } else {
-                    format!("from {min} to {max}")
-                };
-                self.fault(name, value, format!("must be a whole number {bounds}"), &example.to_string());
-                example
-            }
+        if let Some(number) = value.as_u64().filter(|number| (min..=max).contains(number)) {
+            number
+        } else {
+            let bounds =
+                if max == u64::MAX { format!("of at least {min}") } else { format!("from {min} to {max}") };
+            self.fault(name, value, format!("must be a whole number {bounds}"), &example.to_string());
+            example
         }
     }
 

@@ -1,188 +1,188 @@
-//! Eviction: an instance that was hard-stopped and then deleted runs no script, so its entry stays in
-//! the member list until the others remove it. Told in docs/contract.md#evict.
-//!
-//! Everything must speak for it, since a wrong removal costs a member: it was one of ours, nobody's link
-//! has it any more, its launcher is silent, no live voter is connected to it (twice, a minute apart), and
-//! the rest keeps its quorum without it.
+//! Members that no instance stands behind any more: a hard-stopped instance that is then deleted runs no
+//! script, so somebody else has to clear its entry away. A pure rule; strict, because a wrong eviction
+//! costs data (docs/contract.md#evict).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
-use crate::etcd::member::{Member, voters};
-use crate::etcd::quorum::has_quorum;
-use crate::lifecycle::launch::attestation::LinkHash;
-use crate::lifecycle::launch::observation::{Connected, Unreachable};
+use crate::etcd::id::{MemberId, PeerUrl};
+use crate::etcd::member::Member;
+use crate::etcd::quorum::quorum;
 
-/// A second look counts only after this long.
-pub const CONFIRM_AFTER: Duration = Duration::from_mins(1);
+/// What one live voter attests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attested {
+    /// The fingerprint of its link.
+    pub link_hash: String,
+    /// The peer URLs in its link.
+    pub link: BTreeSet<PeerUrl>,
+    /// Members its etcd has no active peer connection to.
+    pub disconnected: BTreeSet<MemberId>,
+}
 
-/// What one live voter saw on one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EvictSeen {
-    /// The cluster.
-    pub cluster_id: ClusterId,
+/// What is known when a deploy is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
     /// This member.
     pub own: MemberId,
     /// The linearizable member list.
     pub members: Vec<Member>,
-    /// Every voter that answers, this one included, and what it says.
-    pub live: BTreeMap<MemberId, LiveVoter>,
-    /// Peer URLs that were in this group's link at any earlier time, as noted on this disk.
-    pub linked_before: BTreeSet<PeerUrl>,
-    /// What the launcher at each peer URL that nobody's link has any more answers.
-    pub launchers: BTreeMap<PeerUrl, Launcher>,
-    /// Members that every live voter found disconnected in a run at least [`CONFIRM_AFTER`] ago, and in
-    /// every run since.
-    pub confirmed: BTreeSet<MemberId>,
+    /// Every live voter, this one included.
+    pub live_voters: BTreeMap<MemberId, Attested>,
+    /// Peer URLs that were once in this group's link.
+    pub once_in_link: BTreeSet<PeerUrl>,
+    /// Peer URLs whose launcher does not answer.
+    pub launcher_silent: BTreeSet<PeerUrl>,
+    /// Members for which all of this already held a minute ago.
+    pub a_minute_ago: BTreeSet<MemberId>,
 }
 
-/// What a live voter says.
+/// What follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LiveVoter {
-    /// Fingerprint of its link.
-    pub link_hash: LinkHash,
-    /// The peer URLs in its link.
-    pub link: BTreeSet<PeerUrl>,
-    /// Whom it is connected to; who is missing here was never connected since its start.
-    pub connected: BTreeMap<MemberId, Connected>,
-}
-
-/// What the launcher of a member that is to be evicted answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "launcher", rename_all = "kebab-case")]
-pub enum Launcher {
-    /// It answers.
-    Answers,
-    /// It does not.
-    Silent {
-        /// Why not.
-        why: Unreachable,
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nobody, for this reason.
+    Nobody {
+        /// Why.
+        because: &'static str,
+    },
+    /// This one, if it still holds in a minute.
+    LookAgain {
+        /// The entry.
+        member: MemberId,
+    },
+    /// Remove this entry, by id.
+    Evict {
+        /// The entry.
+        member: MemberId,
     },
 }
 
-/// What follows for one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Eviction {
-    /// The entry to remove, by id: at most one per run.
-    pub evict: Option<MemberId>,
-    /// Why each other entry stays.
-    pub keep: BTreeMap<MemberId, Keep>,
-    /// Members that no live voter is connected to and that only lack the second look: to be confirmed.
-    pub suspects: BTreeSet<MemberId>,
-}
-
-/// Why an entry stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "keep", rename_all = "kebab-case")]
-pub enum Keep {
-    /// It is in the link of a live voter.
-    InLink,
-    /// It never was in this group's link: somebody else's member.
-    External,
-    /// Live voters were deployed with different lists.
-    LinksDiffer,
-    /// Those who answer are no quorum.
-    TooFewAnswer,
-    /// A live voter is connected to it.
-    Connected {
-        /// Which.
-        to: MemberId,
-    },
-    /// Its launcher answers, or fails in a way that only somebody alive can.
-    LauncherThere {
-        /// What it said, in a few words.
-        said: String,
-    },
-    /// It was seen dead only once yet.
-    SecondLook,
-    /// Another one goes first.
-    OneAtATime,
-    /// Another live voter does it.
-    NotOurTurn {
-        /// The one with the lowest id.
-        turn: MemberId,
-    },
-}
-
-/// Which entry to remove, if any.
-pub fn decide(seen: &EvictSeen) -> Eviction {
-    let mut result = Eviction { evict: None, keep: BTreeMap::new(), suspects: BTreeSet::new() };
-    for member in &seen.members {
-        match verdict(seen, member) {
-            Ok(()) if result.evict.is_none() => result.evict = Some(member.id),
-            Ok(()) => {
-                result.keep.insert(member.id, Keep::OneAtATime);
-            }
-            Err(keep) => {
-                if keep == Keep::SecondLook {
-                    result.suspects.insert(member.id);
-                }
-                result.keep.insert(member.id, keep);
-            }
-        }
+/// One entry a run at the most, by the live voter with the lowest id.
+pub fn decide(seen: &Seen) -> Verdict {
+    let nobody = |because| Verdict::Nobody { because };
+    if seen.live_voters.keys().next() != Some(&seen.own) {
+        return nobody("another live voter has the lowest id");
     }
-    result
-}
-
-fn verdict(seen: &EvictSeen, member: &Member) -> Result<(), Keep> {
-    let in_link = |voter: &LiveVoter| member.peer_urls.iter().any(|url| voter.link.contains(url));
-    if member.id == seen.own || seen.live.contains_key(&member.id) || seen.live.values().any(in_link) {
-        return Err(Keep::InLink);
+    let voters = seen.members.iter().filter(|member| !member.is_learner).count();
+    if seen.live_voters.len() < quorum(voters) {
+        return nobody("the live voters are no quorum");
     }
-    if !member.peer_urls.iter().all(|url| seen.linked_before.contains(url)) || member.peer_urls.is_empty() {
-        return Err(Keep::External);
-    }
-    let hashes: BTreeSet<&LinkHash> = seen.live.values().map(|voter| &voter.link_hash).collect();
+    let hashes: BTreeSet<&str> = seen.live_voters.values().map(|voter| voter.link_hash.as_str()).collect();
     if hashes.len() != 1 {
-        return Err(Keep::LinksDiffer);
+        return nobody("the live voters do not have the same link yet");
     }
-    let all = voters(&seen.members);
-    let live: BTreeSet<MemberId> = all.iter().copied().filter(|id| seen.live.contains_key(id)).collect();
-    // A live quorum of all, without the entry, is a quorum of what stays as well.
-    if !has_quorum(live.len(), all.len()) {
-        return Err(Keep::TooFewAnswer);
+    let Some(member) = seen.members.iter().find(|member| is_orphan(seen, member)) else {
+        return nobody("every entry has an instance, or was never in the link");
+    };
+    let rest = voters - usize::from(!member.is_learner);
+    if rest == 0 || seen.live_voters.len() < quorum(rest) {
+        return nobody("the rest would not keep a live quorum");
     }
-    let connected = |voter: &LiveVoter| voter.connected.get(&member.id) == Some(&Connected::Up);
-    if let Some((to, _)) = seen.live.iter().find(|(_, voter)| connected(voter)) {
-        return Err(Keep::Connected { to: *to });
-    }
-    launcher_is_silent(seen, member)?;
-    if !seen.confirmed.contains(&member.id) {
-        return Err(Keep::SecondLook);
-    }
-    match live.first() {
-        Some(turn) if *turn == seen.own => Ok(()),
-        Some(turn) => Err(Keep::NotOurTurn { turn: *turn }),
-        None => Err(Keep::TooFewAnswer),
+    if seen.a_minute_ago.contains(&member.id) {
+        Verdict::Evict { member: member.id }
+    } else {
+        Verdict::LookAgain { member: member.id }
     }
 }
 
-/// Silence of every URL of the entry. A handshake or a login that fails is not silence.
-fn launcher_is_silent(seen: &EvictSeen, member: &Member) -> Result<(), Keep> {
-    for url in &member.peer_urls {
-        let said = match seen.launchers.get(url) {
-            Some(Launcher::Silent { why }) if may_be_gone(why) => continue,
-            Some(Launcher::Silent { why }) => why.to_string(),
-            Some(Launcher::Answers) => "answers".to_owned(),
-            None => "was not asked".to_owned(),
-        };
-        return Err(Keep::LauncherThere { said });
-    }
-    Ok(())
-}
-
-fn may_be_gone(why: &Unreachable) -> bool {
-    match why {
-        Unreachable::Refused
-        | Unreachable::Timeout
-        | Unreachable::Dns { .. }
-        | Unreachable::Network { .. } => true,
-        Unreachable::Tls { .. } | Unreachable::Auth { .. } | Unreachable::Protocol { .. } => false,
-    }
+fn is_orphan(seen: &Seen, member: &Member) -> bool {
+    !seen.live_voters.contains_key(&member.id)
+        && !member.peer_urls.is_empty()
+        && member.peer_urls.is_subset(&seen.once_in_link)
+        && member.peer_urls.is_subset(&seen.launcher_silent)
+        && seen
+            .live_voters
+            .values()
+            .all(|voter| voter.link.is_disjoint(&member.peer_urls) && voter.disconnected.contains(&member.id))
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn url(number: u64) -> PeerUrl {
+        PeerUrl::https(&format!("etcd-{number}"), 2380)
+    }
+
+    fn member(number: u64) -> Member {
+        Member {
+            id: MemberId(number),
+            name: Some(format!("etcd-{number}")),
+            peer_urls: BTreeSet::from([url(number)]),
+            client_urls: BTreeSet::new(),
+            is_learner: false,
+        }
+    }
+
+    /// Members 1 to 4, of which 4 is gone: not in the link, silent, disconnected.
+    fn gone() -> Seen {
+        let attested = Attested {
+            link_hash: "same".to_owned(),
+            link: (1..=3).map(url).collect(),
+            disconnected: BTreeSet::from([MemberId(4)]),
+        };
+        Seen {
+            own: MemberId(1),
+            members: (1..=4).map(member).collect(),
+            live_voters: (1..=3).map(|number| (MemberId(number), attested.clone())).collect(),
+            once_in_link: (1..=4).map(url).collect(),
+            launcher_silent: BTreeSet::from([url(4)]),
+            a_minute_ago: BTreeSet::from([MemberId(4)]),
+        }
+    }
+
+    #[test]
+    fn an_entry_without_an_instance_goes_after_a_second_look() {
+        assert_eq!(decide(&gone()), Verdict::Evict { member: MemberId(4) });
+        let first_look = Seen { a_minute_ago: BTreeSet::new(), ..gone() };
+        assert_eq!(decide(&first_look), Verdict::LookAgain { member: MemberId(4) });
+    }
+
+    #[test]
+    fn any_doubt_keeps_the_entry() {
+        type Doubt = (&'static str, fn(&mut Seen));
+        let doubts: [Doubt; 9] = [
+            ("another voter has the lowest id", |seen| seen.own = MemberId(2)),
+            ("it was never in the link", |seen| {
+                seen.once_in_link.remove(&url(4));
+            }),
+            ("its launcher answers", |seen| seen.launcher_silent.clear()),
+            ("one voter is connected to it", |seen| {
+                seen.live_voters.get_mut(&MemberId(2)).unwrap().disconnected.clear();
+            }),
+            ("one voter still has it in the link", |seen| {
+                seen.live_voters.get_mut(&MemberId(3)).unwrap().link.insert(url(4));
+            }),
+            ("links differ", |seen| {
+                seen.live_voters.get_mut(&MemberId(3)).unwrap().link_hash = "other".to_owned()
+            }),
+            ("it is alive", |seen| {
+                let attested = seen.live_voters[&MemberId(1)].clone();
+                seen.live_voters.insert(MemberId(4), attested);
+            }),
+            ("the live voters are no quorum", |seen| {
+                seen.live_voters.remove(&MemberId(2));
+                seen.live_voters.remove(&MemberId(3));
+            }),
+            ("it has no peer URL", |seen| seen.members[3].peer_urls.clear()),
+        ];
+        for (doubt, apply) in doubts {
+            let mut seen = gone();
+            apply(&mut seen);
+            assert!(matches!(decide(&seen), Verdict::Nobody { .. }), "{doubt}");
+        }
+    }
+
+    #[test]
+    fn an_eviction_never_takes_quorum() {
+        // Of five voters two are dead: the three that live are a quorum of five and of four.
+        let mut seen = gone();
+        seen.members.push(member(5));
+        assert_eq!(decide(&seen), Verdict::Evict { member: MemberId(4) });
+        // Of five voters three are dead.
+        seen.live_voters.remove(&MemberId(3));
+        assert!(matches!(decide(&seen), Verdict::Nobody { .. }));
+    }
+}

@@ -1,222 +1,323 @@
-//! Which row of the stop table applies, and what follows: one table for pre-stop, which holds and
-//! refuses, and for drain, which acts. Told once, in docs/contract.md#stop; first match wins.
-
-pub mod plan;
-pub mod reason;
-pub mod row;
+//! The stop table: first match wins. Told in docs/contract.md#stop; a test compares the row numbers.
 
 use serde::Serialize;
 
-use plan::{HandOver, Leadership, Leave, Plan};
-use reason::{Cause, Reason, StopRefusal};
-use row::Row;
+use super::hold::{Hold, describe, hold};
+use super::observation::{Call, Cluster, Life, Override, OwnEntry, Script, StopSeen, keep_quorum};
+use crate::etcd::id::MemberId;
+use crate::lifecycle::intent::Next;
+use crate::report::Complaint;
 
-use super::hold::{Hold, hold};
-use super::next_state::{DiskMib, DrainCall, Next, NextState};
-use super::observation::{Begun, ClusterAlive, ClusterSeen, Force, Place, Script, StopSeen};
-use crate::etcd::member::{Member, voters};
-use crate::etcd::quorum::may_remove;
+/// Which row applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Row {
+    /// 0: a dynamic drain asks again.
+    CheckStatus = 0,
+    /// 1: the whole deployment goes.
+    DeploymentGoes = 1,
+    /// 2: the last voter would go for good.
+    LastVoter = 2,
+    /// 3: this instance does not vote.
+    NotAVoter = 3,
+    /// 4: the rest keeps quorum.
+    Leaves = 4,
+    /// 5: the rest would not keep quorum.
+    WouldTakeQuorum = 5,
+    /// 6: the instance and its data stay.
+    Stays = 6,
+    /// 7: no Director, one voter.
+    AloneWithoutIntent = 7,
+    /// 8: no Director, the disk goes, more voters.
+    LeavesWithoutIntent = 8,
+    /// 9: no Director, anything else.
+    WithoutIntent = 9,
+}
+
+impl Row {
+    /// All rows, in order.
+    pub const ALL: [Self; 10] = [
+        Self::CheckStatus,
+        Self::DeploymentGoes,
+        Self::LastVoter,
+        Self::NotAVoter,
+        Self::Leaves,
+        Self::WouldTakeQuorum,
+        Self::Stays,
+        Self::AloneWithoutIntent,
+        Self::LeavesWithoutIntent,
+        Self::WithoutIntent,
+    ];
+
+    /// Its number in the table.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Serialize for Row {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.number())
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Plan {
+    /// Say what drain got to before.
+    Continue,
+    /// Stop; membership and leadership untouched.
+    Stay,
+    /// Stop; leadership moves first, membership untouched.
+    HandOver,
+    /// Wait for others to come back, then look again.
+    Hold {
+        /// Who is missing.
+        missing: Vec<String>,
+    },
+    /// Remove the entry of a member that does not vote, if there is one.
+    RemoveEntry {
+        /// The entry.
+        member: Option<MemberId>,
+    },
+    /// Move leadership, remove this voter through a survivor, confirm.
+    Leave {
+        /// This member.
+        member: MemberId,
+    },
+    /// Do not stop.
+    Refuse(Refusal),
+}
+
+impl Plan {
+    /// Its stable name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::Stay => "stay",
+            Self::HandOver => "hand-over",
+            Self::Hold { .. } => "hold",
+            Self::RemoveEntry { .. } => "remove-entry",
+            Self::Leave { .. } => "leave",
+            Self::Refuse(_) => "refuse",
+        }
+    }
+}
+
+/// Why a stop is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "refusal", rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The last copy would go.
+    LastVoter,
+    /// The rest would have no quorum.
+    RestWithoutQuorum {
+        /// Voters that do not answer.
+        missing: Vec<String>,
+        /// A dead voter whose removal would free this one.
+        dead: Option<MemberId>,
+    },
+    /// Nobody answers with a member list, so nobody can remove a member.
+    NobodyAnswers {
+        /// What each said instead.
+        why: String,
+    },
+    /// A stop for a while would take the quorum.
+    StopTakesQuorum {
+        /// Voters that do not answer.
+        missing: Vec<String>,
+    },
+    /// This version cannot do what the table says.
+    NotInThisVersion {
+        /// The plan.
+        plan: &'static str,
+    },
+}
+
+impl Refusal {
+    /// What an operator reads.
+    pub fn complaint(&self) -> Complaint {
+        let force = "touch /var/vcap/sys/run/etcd/force-leave on this instance, or deploy with --skip-drain, if the loss is accepted";
+        match self {
+            Self::LastVoter => Complaint::refused(
+                "this is the last voting member, and its data would go with it",
+                "it holds the last copy of everything that was written",
+                format!(
+                    "add instances first and remove this one in a second deploy; or {force}; docs/drain.md#last-voter"
+                ),
+            ),
+            Self::RestWithoutQuorum { missing, dead } => Complaint::refused(
+                format!("without this member the rest has no quorum; not answering: {}", missing.join(", ")),
+                "the cluster would refuse every write, and could not even remove a member",
+                match dead {
+                    Some(dead) => format!(
+                        "bring it back, or remove it for good with `etcdctl member remove {dead}`, then deploy again; or {force}; docs/drain.md#quorum"
+                    ),
+                    None => format!("bring it back, then deploy again; or {force}; docs/drain.md#quorum"),
+                },
+            ),
+            Self::NobodyAnswers { why } => Complaint::refused(
+                format!("no member answers with a member list, so this one cannot leave: {why}"),
+                "removed from BOSH but not from the cluster, it would count against quorum for ever",
+                format!(
+                    "`etcd-status` shows who is down; bring a quorum back, then deploy again; or {force}; docs/drain.md#quorum"
+                ),
+            ),
+            Self::StopTakesQuorum { missing } => Complaint::refused(
+                format!("stopping this member would take the quorum; not answering: {}", missing.join(", ")),
+                "no write would succeed until it is back",
+                "repair only the missing one (`bosh deploy` with the others ignored, or `bosh restart GROUP/ID --no-converge`); or `--skip-drain`; docs/drain.md#held",
+            ),
+            Self::NotInThisVersion { plan } => Complaint::refused(
+                format!("the stop table says '{plan}', which this version of the release does not do yet"),
+                "a member that goes without leaving stays in the member list and counts against quorum",
+                format!(
+                    "remove it by hand with `etcdctl member remove` through a member that stays, and {force}"
+                ),
+            ),
+        }
+    }
+}
 
 /// What was decided, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StopDecision {
-    /// The row of the table.
+pub struct Decision {
+    /// The row.
     pub row: Row,
     /// What to do.
     pub plan: Plan,
-    /// Why.
-    pub because: Reason,
+    /// Why, in a sentence.
+    pub because: String,
 }
 
-/// Which row applies, and what follows.
-pub fn decide(seen: &StopSeen) -> StopDecision {
-    let decision = by_script(seen);
-    match (seen.force, &decision.plan) {
-        // An operator takes the responsibility for what would be refused; nothing is removed on the way.
-        (Force::Leave, Plan::Refuse | Plan::Hold) => {
-            StopDecision { plan: Plan::Stay, because: Reason::Cause(Cause::Forced), ..decision }
-        }
-        (Force::No | Force::Leave, _) => decision,
+/// Applies the table.
+pub fn decide(seen: &StopSeen) -> Decision {
+    let decision = |row, plan, because: &str| Decision { row, plan, because: because.to_owned() };
+    if seen.call == Call::CheckStatus {
+        return decision(Row::CheckStatus, Plan::Continue, "a dynamic drain asks again");
     }
+    let Some(intent) = seen.intent else { return without_intent(seen) };
+    if intent.deployment == Next::Delete {
+        return decision(
+            Row::DeploymentGoes,
+            Plan::Stay,
+            "the whole deployment goes: all members stop at once, and their disks stay as they are",
+        );
+    }
+    let vm_and_data_go = intent.vm == Next::Delete && !seen.own_disk;
+    if intent.instance == Next::Delete || vm_and_data_go || disk_goes(seen) {
+        return leaving(seen, None);
+    }
+    staying(seen, Row::Stays)
 }
 
-fn by_script(seen: &StopSeen) -> StopDecision {
-    match seen.script {
-        Script::Drain { call: DrainCall::CheckStatus, begun, .. } => match begun {
-            Begun::Unfinished => act(Row::CheckStatus, Plan::Continue, Cause::CalledAgain),
-            Begun::Nothing => act(Row::CheckStatus, Plan::Stay, Cause::NothingBegun),
-        },
-        Script::PreStop { next: Some(next) } => told(seen, next, DiskGoes::Unknown),
-        Script::PreStop { next: None } => act(Row::NotToldOtherwise, hand_over(seen), Cause::NotTold),
-        Script::Drain { intent: Some(next), disk, next_disk, .. } => {
-            told(seen, next, DiskGoes::of(disk, next_disk))
-        }
-        Script::Drain { intent: None, disk, next_disk, .. } => not_told(seen, DiskGoes::of(disk, next_disk)),
+/// Without a Director's word (create-env, an old Director, `--skip-drain` of pre-stop) only drain knows
+/// anything, and create-env says of every stop that the disk goes.
+fn without_intent(seen: &StopSeen) -> Decision {
+    if !disk_goes(seen) {
+        return staying(seen, Row::WithoutIntent);
     }
-}
-
-/// Whether the persistent disk goes away.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum DiskGoes {
-    Yes,
-    No,
-    /// pre-stop is not told.
-    Unknown,
-}
-
-impl DiskGoes {
-    fn of(now: Option<DiskMib>, next: Option<DiskMib>) -> Self {
-        match (now, next) {
-            (Some(DiskMib(now)), Some(DiskMib(0))) if now > 0 => Self::Yes,
-            (Some(_), Some(_)) => Self::No,
-            (None, _) | (_, None) => Self::Unknown,
-        }
-    }
-}
-
-/// Rows 1–6: BOSH said what becomes of the instance.
-fn told(seen: &StopSeen, next: NextState, disk: DiskGoes) -> StopDecision {
-    if next.deployment == Next::Delete {
-        return act(Row::DeploymentGoes, Plan::Stay, Cause::DeploymentGoes);
-    }
-    let data_dies = disk == DiskGoes::Yes || (seen.own.place == Place::VmDisk && next.vm == Next::Delete);
-    if next.instance == Next::Delete || data_dies {
-        return last_copy(seen).unwrap_or_else(|| leave(seen));
-    }
-    match seen.script {
-        Script::Drain { .. } => act(Row::InstanceStays, hand_over(seen), Cause::ComesBack),
-        Script::PreStop { .. } => held(seen),
-    }
-}
-
-/// Row 6 in pre-stop.
-fn held(seen: &StopSeen) -> StopDecision {
-    match hold(seen) {
-        Hold::Go { because } => act(Row::InstanceStays, hand_over(seen), Cause::Harmless(because)),
-        Hold::Hold { recovering } => StopDecision {
-            row: Row::InstanceStays,
-            plan: Plan::Hold,
-            because: Reason::Cause(Cause::Recovering { members: recovering }),
-        },
-        Hold::Fail { missing, waited } => {
-            refuse(Row::InstanceStays, StopRefusal::QuorumWouldGo { missing, waited })
-        }
-    }
-}
-
-/// Row 2.
-fn last_copy(seen: &StopSeen) -> Option<StopDecision> {
-    let last = match &seen.cluster {
-        ClusterSeen::Healthy(cluster) => {
-            cluster.entry(&seen.own).is_some_and(|entry| voters(&cluster.members).into_iter().eq([entry.id]))
-        }
-        // Nobody answers because nobody else is there to.
-        ClusterSeen::NoQuorum { .. } => seen
-            .own
-            .voters_on_disk
-            .as_ref()
-            .is_some_and(|voters| voters.iter().copied().eq(seen.own.member_id)),
+    let alone = match &seen.cluster {
+        Cluster::Serves { own: OwnEntry::Voter(_), others, .. } => others.is_empty(),
+        // Unseen, it may be one of many: leaving is then refused below, never guessed.
+        Cluster::Serves { .. } | Cluster::NoQuorum { .. } => false,
     };
-    last.then(|| refuse(Row::LastVoter, StopRefusal::LastCopy))
+    if alone {
+        return Decision {
+            row: Row::AloneWithoutIntent,
+            plan: Plan::Stay,
+            because: "the only voter, and no Director says that it goes for good".to_owned(),
+        };
+    }
+    leaving(seen, Some(Row::LeavesWithoutIntent))
 }
 
-/// Rows 3–5.
-fn leave(seen: &StopSeen) -> StopDecision {
-    let cluster = match &seen.cluster {
-        ClusterSeen::Healthy(cluster) => cluster,
-        // Nothing on the disk: nothing is lost with it, and eviction clears the entry, if there is one.
-        ClusterSeen::NoQuorum { .. } if seen.own.disk.is_empty() => {
-            return act(Row::NoVoter, Plan::Stay, Cause::NothingHere);
-        }
-        ClusterSeen::NoQuorum { said } => {
-            return refuse(Row::LeaveUnsafe, StopRefusal::NoQuorumToAsk { said: said.clone() });
-        }
+fn disk_goes(seen: &StopSeen) -> bool {
+    seen.disk.now_mib.is_some_and(|mib| mib > 0) && seen.disk.next_mib == Some(0)
+}
+
+/// Rows 2 to 5, or all of them as row 8.
+fn leaving(seen: &StopSeen, all_as: Option<Row>) -> Decision {
+    let decision = |row: Row, plan: Plan, because: &str| Decision {
+        row: all_as.unwrap_or(row),
+        plan: forced(seen, plan),
+        because: because.to_owned(),
     };
-    let Some(entry) = cluster.entry(&seen.own) else {
-        return act(Row::NoVoter, Plan::Stay, Cause::NotListed { cluster_id: cluster.cluster_id });
-    };
-    if entry.is_learner || !entry.has_published() {
-        let cause = Cause::NeverVoted { cluster_id: cluster.cluster_id, member_id: entry.id };
-        return act(Row::NoVoter, Plan::Leave(leave_plan(cluster, entry)), cause);
-    }
-    let (alive, missing) = cluster.other_voters(Some(entry.id));
-    let all = alive.len() + missing.len() + 1;
-    if may_remove(all, alive.len()) {
-        let cause = Cause::OthersSuffice { alive: alive.len(), of: all - 1 };
-        act(Row::LeaveSafe, Plan::Leave(leave_plan(cluster, entry)), cause)
-    } else {
-        refuse(Row::LeaveUnsafe, StopRefusal::OthersMissing { alive: alive.len(), of: all - 1, missing })
-    }
-}
-
-fn leave_plan(cluster: &ClusterAlive, entry: &Member) -> Leave {
-    let (survivors, _) = cluster.other_voters(Some(entry.id));
-    Leave {
-        cluster_id: cluster.cluster_id,
-        member_id: entry.id,
-        leadership: leadership(cluster, entry),
-        survivors,
-    }
-}
-
-/// Rows 7–9: BOSH did not say what becomes of the instance.
-fn not_told(seen: &StopSeen, disk: DiskGoes) -> StopDecision {
-    match disk {
-        DiskGoes::Yes if at_most_one_voter(seen) => act(Row::NotToldOneVoter, Plan::Stay, Cause::OneVoter),
-        DiskGoes::Yes => StopDecision { row: Row::NotToldMoreVoters, ..leave(seen) },
-        DiskGoes::No | DiskGoes::Unknown => act(Row::NotToldOtherwise, hand_over(seen), Cause::NotTold),
-    }
-}
-
-/// Whether the cluster, as far as anybody knows, is this member alone.
-fn at_most_one_voter(seen: &StopSeen) -> bool {
-    match &seen.cluster {
-        ClusterSeen::Healthy(cluster) => voters(&cluster.members).len() <= 1,
-        ClusterSeen::NoQuorum { .. } => match &seen.own.voters_on_disk {
-            Some(voters) => voters.len() <= 1,
-            None => seen.own.disk.is_empty(),
-        },
-    }
-}
-
-fn hand_over(seen: &StopSeen) -> Plan {
-    let leadership = match &seen.cluster {
-        ClusterSeen::Healthy(cluster) => {
-            cluster.entry(&seen.own).map_or(Leadership::Elsewhere, |entry| leadership(cluster, entry))
+    let (own, others) = match &seen.cluster {
+        Cluster::NoQuorum { why } => {
+            let refusal = Refusal::NobodyAnswers { why: why.clone() };
+            return decision(
+                Row::WouldTakeQuorum,
+                Plan::Refuse(refusal),
+                "nobody answers with a member list",
+            );
         }
-        ClusterSeen::NoQuorum { .. } => Leadership::Elsewhere,
+        Cluster::Serves { own, others, .. } => (*own, others),
     };
-    Plan::HandOver(HandOver { leadership })
-}
-
-fn leadership(cluster: &ClusterAlive, own: &Member) -> Leadership {
-    let (candidates, _) = cluster.other_voters(Some(own.id));
-    if cluster.leader == own.id && !candidates.is_empty() {
-        Leadership::Ours { candidates }
-    } else {
-        Leadership::Elsewhere
-    }
-}
-
-fn act(row: Row, plan: Plan, cause: Cause) -> StopDecision {
-    StopDecision { row, plan, because: Reason::Cause(cause) }
-}
-
-fn refuse(row: Row, refusal: StopRefusal) -> StopDecision {
-    StopDecision { row, plan: Plan::Refuse, because: Reason::Refusal(refusal) }
-}
-
-/// The same decision, if this version of the release carries it out; else a refusal that says so.
-/// Membership changes are not carried out yet.
-pub fn honest(decision: StopDecision) -> StopDecision {
-    match &decision.plan {
-        Plan::Leave(leave) => {
-            let refusal =
-                StopRefusal::NotYet { member_id: leave.member_id, because: decision.because.sentence() };
-            refuse(decision.row, refusal)
+    match own {
+        OwnEntry::Voter(_) if others.is_empty() => {
+            decision(Row::LastVoter, Plan::Refuse(Refusal::LastVoter), "it is the last voter")
         }
-        Plan::Refuse | Plan::Hold | Plan::Stay | Plan::HandOver(_) | Plan::Continue => decision,
+        OwnEntry::NotListed => {
+            decision(Row::NotAVoter, Plan::RemoveEntry { member: None }, "the member list does not have it")
+        }
+        OwnEntry::NeverStarted(id) => {
+            decision(Row::NotAVoter, Plan::RemoveEntry { member: Some(id) }, "its entry never started")
+        }
+        OwnEntry::Learner(id) => {
+            decision(Row::NotAVoter, Plan::RemoveEntry { member: Some(id) }, "it is a learner")
+        }
+        OwnEntry::Voter(member) if keep_quorum(others) => {
+            decision(Row::Leaves, Plan::Leave { member }, "it goes for good, and the rest keeps quorum")
+        }
+        OwnEntry::Voter(_) => {
+            let missing: Vec<_> = others.iter().filter(|voter| voter.life != Life::Alive).collect();
+            let refusal = Refusal::RestWithoutQuorum {
+                missing: missing.iter().map(|voter| describe(voter)).collect(),
+                dead: missing.first().map(|voter| voter.id),
+            };
+            decision(Row::WouldTakeQuorum, Plan::Refuse(refusal), "the rest would not keep quorum")
+        }
     }
+}
+
+/// Rows 6 and 9: the hold rule speaks in pre-stop; in drain the process is no longer watched, so drain
+/// only hands over.
+fn staying(seen: &StopSeen, row: Row) -> Decision {
+    let decision =
+        |plan: Plan, because: &str| Decision { row, plan: forced(seen, plan), because: because.to_owned() };
+    if seen.script == Script::Drain {
+        return decision(Plan::HandOver, "the instance and its data stay");
+    }
+    match hold(&seen.cluster) {
+        Hold::Go { because } => decision(Plan::HandOver, because),
+        Hold::Hold { missing } => decision(Plan::Hold { missing }, "a missing voter is on its way back"),
+        Hold::Fail { missing } => {
+            decision(Plan::Refuse(Refusal::StopTakesQuorum { missing }), "the quorum would be gone")
+        }
+    }
+}
+
+/// `force-leave` turns whatever stands in the way into a plain stop; it never removes a member.
+fn forced(seen: &StopSeen, plan: Plan) -> Plan {
+    match (seen.forced, plan) {
+        (Override::ForceLeave, Plan::Refuse(_) | Plan::Hold { .. }) => Plan::HandOver,
+        (_, plan) => plan,
+    }
+}
+
+/// What this version of the release does not do yet becomes a refusal with the same row.
+pub fn honest(decision: Decision, forced: Override) -> Decision {
+    let plan = match decision.plan {
+        // Nothing to remove: nothing left undone.
+        Plan::RemoveEntry { member: None } => Plan::Stay,
+        Plan::RemoveEntry { .. } | Plan::Leave { .. } if forced == Override::ForceLeave => Plan::HandOver,
+        plan @ (Plan::RemoveEntry { .. } | Plan::Leave { .. }) => {
+            Plan::Refuse(Refusal::NotInThisVersion { plan: plan.name() })
+        }
+        plan => plan,
+    };
+    Decision { plan, ..decision }
 }
 
 #[cfg(test)]

@@ -1,159 +1,81 @@
-//! What BOSH says about the time after a stop. pre-stop and drain are told different halves, and
-//! neither is enough alone (docs/contract.md#stop).
-//!
-//! Absent and malformed are two things: absent is an old Director or `bosh create-env`, which the table
-//! has rows for; malformed is an error, since guessing here could remove a member.
+//! What BOSH says about the next state, read strictly: absent is one thing, malformed another.
 
-use std::fmt;
+use serde::Deserialize;
 
-use serde::{Deserialize, Serialize};
+use super::observation::{Call, DiskNext};
+use crate::lifecycle::intent::{Intent, Next};
 
-/// What becomes of a VM, an instance or a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Next {
-    /// It stays, or comes back as the same.
-    Keep,
-    /// It goes for good.
-    Delete,
-}
-
-/// What pre-stop is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NextState {
-    /// The virtual machine.
-    pub vm: Next,
-    /// The instance.
-    pub instance: Next,
-    /// The whole deployment.
-    pub deployment: Next,
-}
-
-/// What drain is called with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DrainCall {
-    /// `job_shutdown`: the process will not come back by this task alone.
-    Shutdown,
-    /// `job_changed`: it comes back with another configuration or package.
-    Update,
-    /// `job_check_status`: an earlier call asked to be called again.
-    CheckStatus,
-}
-
-/// The size of the persistent disk in MiB; 0 = none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DiskMib(pub u64);
-
-/// Why what BOSH said cannot be used.
+/// Why BOSH's word cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// A variable with a value that BOSH does not have.
-    #[error("{variable} is '{value}', not {expected}")]
-    Value {
+    /// A variable holds something else than it should.
+    #[error("{name} is {value:?}, expected {expected}")]
+    Variable {
         /// The variable.
-        variable: &'static str,
-        /// Its value, at most 200 characters of it.
+        name: &'static str,
+        /// What it holds.
         value: String,
-        /// What it must be.
+        /// What it should hold.
         expected: &'static str,
     },
-    /// Some of pre-stop's three variables, but not all.
-    #[error("{missing} is missing although {present} is set: BOSH sets all three or none")]
-    Incomplete {
-        /// One that is missing.
-        missing: &'static str,
-        /// One that is set.
-        present: &'static str,
-    },
-    /// An argument that drain does not know.
-    #[error("drain was called with '{0}', not job_shutdown, job_changed or job_check_status")]
+    /// Some of the three next states are there and some are not.
+    #[error(
+        "of BOSH_VM_NEXT_STATE, BOSH_INSTANCE_NEXT_STATE and BOSH_DEPLOYMENT_NEXT_STATE only some are set"
+    )]
+    Incomplete,
+    /// The first argument of drain is unknown.
+    #[error("drain was called with {0:?}, expected job_shutdown, job_changed or job_check_status first")]
     Call(String),
-    /// No argument at all.
-    #[error("drain was called without arguments: BOSH passes at least two")]
-    NoCall,
 }
 
-/// More of a wrong value is not worth a log line.
-const VALUE_CHARS_MAX: usize = 200;
-
-impl NextState {
-    /// The variables that pre-stop is given.
-    pub const VARIABLES: [&'static str; 3] =
-        ["BOSH_VM_NEXT_STATE", "BOSH_INSTANCE_NEXT_STATE", "BOSH_DEPLOYMENT_NEXT_STATE"];
-
-    /// Reads them; `None` if none is set.
-    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Malformed> {
-        let [vm, instance, deployment] = Self::VARIABLES;
-        let read = |name| variable(name).map(|value| next(name, &value)).transpose();
-        let values = [(vm, read(vm)?), (instance, read(instance)?), (deployment, read(deployment)?)];
-        match values {
-            [(_, None), (_, None), (_, None)] => Ok(None),
-            [(_, Some(vm)), (_, Some(instance)), (_, Some(deployment))] => {
-                Ok(Some(Self { vm, instance, deployment }))
-            }
-            some => {
-                let find = |set: bool| {
-                    let name = some.iter().find(|(_, value)| value.is_some() == set).map(|(name, _)| *name);
-                    name.expect("one arm above took all-set, the other none-set")
-                };
-                Err(Malformed::Incomplete { missing: find(false), present: find(true) })
-            }
-        }
+/// The next states pre-stop gets; `None` where no Director says anything (create-env).
+pub fn intent(variable: impl Fn(&'static str) -> Option<String>) -> Result<Option<Intent>, Malformed> {
+    let next = |name| variable(name).map(|value| next(name, value)).transpose();
+    let vm = next("BOSH_VM_NEXT_STATE")?;
+    let instance = next("BOSH_INSTANCE_NEXT_STATE")?;
+    let deployment = next("BOSH_DEPLOYMENT_NEXT_STATE")?;
+    match (vm, instance, deployment) {
+        (Some(vm), Some(instance), Some(deployment)) => Ok(Some(Intent { vm, instance, deployment })),
+        (None, None, None) => Ok(None),
+        _ => Err(Malformed::Incomplete),
     }
 }
 
-fn next(variable: &'static str, value: &str) -> Result<Next, Malformed> {
-    match value {
+fn next(name: &'static str, value: String) -> Result<Next, Malformed> {
+    match value.as_str() {
         "keep" => Ok(Next::Keep),
         "delete" => Ok(Next::Delete),
-        other => Err(wrong(variable, other, "keep or delete")),
+        _ => Err(Malformed::Variable { name, value, expected: "keep or delete" }),
     }
 }
 
-fn wrong(variable: &'static str, value: &str, expected: &'static str) -> Malformed {
-    Malformed::Value { variable, value: value.chars().take(VALUE_CHARS_MAX).collect(), expected }
+/// What drain was called for: its first argument. `job_new` exists in the agent and means an update.
+pub fn call(first: Option<&str>) -> Result<Call, Malformed> {
+    match first {
+        Some("job_shutdown") => Ok(Call::Shutdown),
+        Some("job_changed" | "job_new") => Ok(Call::Update),
+        Some("job_check_status") => Ok(Call::CheckStatus),
+        other => Err(Malformed::Call(other.unwrap_or_default().to_owned())),
+    }
 }
 
-impl DrainCall {
-    /// Reads drain's arguments. What follows the first one (configuration hash and packages) changes
-    /// nothing here: a stop is a stop.
-    pub fn read<S: AsRef<str>>(arguments: &[S]) -> Result<Self, Malformed> {
-        match arguments.first().map(AsRef::as_ref) {
-            Some("job_shutdown") => Ok(Self::Shutdown),
-            // `job_new` exists in the agent for an instance that had no jobs.
-            Some("job_changed" | "job_new") => Ok(Self::Update),
-            Some("job_check_status") => Ok(Self::CheckStatus),
-            Some(other) => Err(Malformed::Call(other.chars().take(VALUE_CHARS_MAX).collect())),
-            None => Err(Malformed::NoCall),
+#[derive(Deserialize)]
+struct JobState {
+    persistent_disk: u64,
+}
+
+/// The disk now and next, in MiB, from `BOSH_JOB_STATE` and `BOSH_JOB_NEXT_STATE`.
+pub fn disk(variable: impl Fn(&'static str) -> Option<String>) -> Result<DiskNext, Malformed> {
+    let mib = |name| variable(name).map(|value| disk_mib(name, value)).transpose();
+    Ok(DiskNext { now_mib: mib("BOSH_JOB_STATE")?, next_mib: mib("BOSH_JOB_NEXT_STATE")? })
+}
+
+fn disk_mib(name: &'static str, value: String) -> Result<u64, Malformed> {
+    match serde_json::from_str::<JobState>(&value) {
+        Ok(state) => Ok(state.persistent_disk),
+        Err(_) => {
+            Err(Malformed::Variable { name, value, expected: "JSON such as {\"persistent_disk\":10240}" })
         }
-    }
-}
-
-impl DiskMib {
-    /// The disk as it is.
-    pub const NOW: &'static str = "BOSH_JOB_STATE";
-    /// The disk as it will be.
-    pub const NEXT: &'static str = "BOSH_JOB_NEXT_STATE";
-
-    /// Reads `BOSH_JOB_STATE` or `BOSH_JOB_NEXT_STATE`: `{"persistent_disk":N}`. Further keys of a
-    /// newer agent are let be. `None` if the variable is not set.
-    pub fn read(variable: &'static str, value: Option<&str>) -> Result<Option<Self>, Malformed> {
-        #[derive(Deserialize)]
-        struct JobState {
-            persistent_disk: u64,
-        }
-        let Some(value) = value else { return Ok(None) };
-        serde_json::from_str(value)
-            .map(|state: JobState| Some(Self(state.persistent_disk)))
-            .map_err(|_| wrong(variable, value, r#"a JSON object like {"persistent_disk":10240}"#))
-    }
-}
-
-impl fmt::Display for DiskMib {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} MiB", self.0)
     }
 }
 
@@ -161,67 +83,61 @@ impl fmt::Display for DiskMib {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Option<NextState>, Malformed> {
-        let map: BTreeMap<&str, &str> = variables.iter().copied().collect();
-        NextState::read(|name| map.get(name).map(|value| (*value).to_owned()))
+    fn variables<'a>(set: &'a [(&'a str, &'a str)]) -> impl Fn(&'static str) -> Option<String> + 'a {
+        move |name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     }
 
     #[test]
-    fn the_three_variables_are_read_together_or_not_at_all() {
-        let [vm, instance, deployment] = NextState::VARIABLES;
-        assert_eq!(read(&[]), Ok(None));
+    fn the_three_next_states_are_all_there_or_none_is() {
+        let keep = [
+            ("BOSH_VM_NEXT_STATE", "delete"),
+            ("BOSH_INSTANCE_NEXT_STATE", "keep"),
+            ("BOSH_DEPLOYMENT_NEXT_STATE", "keep"),
+        ];
         assert_eq!(
-            read(&[(vm, "delete"), (instance, "keep"), (deployment, "keep")]),
-            Ok(Some(NextState { vm: Next::Delete, instance: Next::Keep, deployment: Next::Keep }))
+            intent(variables(&keep)),
+            Ok(Some(Intent { vm: Next::Delete, instance: Next::Keep, deployment: Next::Keep }))
         );
-        assert_eq!(
-            read(&[(vm, "keep"), (deployment, "keep")]).unwrap_err().to_string(),
-            "BOSH_INSTANCE_NEXT_STATE is missing although BOSH_VM_NEXT_STATE is set: BOSH sets all three or none"
-        );
-        for wrong in ["", "Keep", "keep ", "deleted"] {
-            let error = read(&[(vm, "keep"), (instance, wrong), (deployment, "keep")]).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("BOSH_INSTANCE_NEXT_STATE is '{wrong}', not keep or delete")
-            );
+        assert_eq!(intent(variables(&[])), Ok(None));
+        assert_eq!(intent(variables(&keep[..2])), Err(Malformed::Incomplete));
+        for wrong in ["", "Keep", "stopped"] {
+            assert!(intent(variables(&[("BOSH_VM_NEXT_STATE", wrong)])).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
-    fn drains_arguments() {
-        assert_eq!(DrainCall::read(&["job_shutdown", "hash_unchanged"]), Ok(DrainCall::Shutdown));
-        assert_eq!(DrainCall::read(&["job_changed", "hash_changed", "etcd"]), Ok(DrainCall::Update));
-        assert_eq!(DrainCall::read(&["job_check_status", "hash_unchanged"]), Ok(DrainCall::CheckStatus));
-        assert_eq!(DrainCall::read::<&str>(&[]), Err(Malformed::NoCall));
-        assert!(DrainCall::read(&["shutdown"]).is_err());
-    }
-
-    #[test]
-    fn the_job_state_is_json_and_nothing_like_it() {
-        let read = |value| DiskMib::read(DiskMib::NEXT, value);
-        assert_eq!(read(None), Ok(None));
-        assert_eq!(read(Some(r#"{"persistent_disk":0}"#)), Ok(Some(DiskMib(0))));
-        assert_eq!(read(Some(r#" { "persistent_disk" : 10240, "new": {} }"#)), Ok(Some(DiskMib(10240))));
+    fn an_absent_disk_is_not_a_malformed_one() {
+        let set = [("BOSH_JOB_STATE", "{\"persistent_disk\":1024}")];
+        assert_eq!(disk(variables(&set)), Ok(DiskNext { now_mib: Some(1024), next_mib: None }));
         for wrong in [
             "",
             "{}",
-            r#"{"persistent_disk":"0"}"#,
-            r#"{"persistent_disk":-1}"#,
             "0",
-            r#"{"persistent_disk":0"#,
+            "{\"persistent_disk\":-1}",
+            "{\"persistent_disk\":\"0\"}",
+            "{\"persistent_disk\":0",
         ] {
-            assert!(read(Some(wrong)).is_err(), "{wrong}");
+            let error = disk(variables(&[("BOSH_JOB_NEXT_STATE", wrong)])).unwrap_err().to_string();
+            assert!(error.starts_with("BOSH_JOB_NEXT_STATE is "), "{error}");
         }
+    }
+
+    #[test]
+    fn drain_is_called_for_one_of_three_things() {
+        assert_eq!(call(Some("job_shutdown")), Ok(Call::Shutdown));
+        assert_eq!(call(Some("job_changed")), Ok(Call::Update));
+        assert_eq!(call(Some("job_check_status")), Ok(Call::CheckStatus));
+        assert!(call(None).is_err());
+        assert!(call(Some("hash_changed")).is_err());
     }
 
     proptest! {
         #[test]
-        fn reading_anything_never_panics(text in any::<String>()) {
-            let _ = DiskMib::read(DiskMib::NOW, Some(&text));
-            let _ = DrainCall::read(std::slice::from_ref(&text));
-            let _ = NextState::read(|_| Some(text.clone()));
+        fn no_word_of_bosh_makes_it_panic(text: String) {
+            let _ = disk(|_| Some(text.clone()));
+            let _ = intent(|_| Some(text.clone()));
+            let _ = call(Some(&text));
         }
     }
 }

@@ -1,166 +1,151 @@
-//! What pre-stop and drain saw: plain data, nothing decided yet.
+//! What is known when an instance is about to stop: plain data.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::next_state::{DiskMib, DrainCall, NextState};
-use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
-use crate::etcd::member::{Member, voters};
-use crate::lifecycle::launch::attestation::{DiskClass, InstanceId, Progress};
+use crate::etcd::id::MemberId;
+use crate::etcd::quorum::quorum;
+use crate::lifecycle::intent::Intent;
 
-/// Everything seen before a stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StopSeen {
-    /// Which script asks, and what BOSH told it.
-    pub script: Script,
-    /// The member on this instance.
-    pub own: OwnMember,
-    /// What the cluster answers.
-    pub cluster: ClusterSeen,
-    /// Whether an operator overrides refusals.
-    pub force: Force,
-    /// How long pre-stop has been holding.
-    pub held: Duration,
-    /// How long it may (`hold_timeout`).
-    pub hold_timeout: Duration,
-}
-
-/// Which script asks, and what BOSH told it.
+/// Which of the two scripts asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "script", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Script {
-    /// pre-stop: monit still watches, so this is the place to hold and to refuse.
-    PreStop {
-        /// Its three variables; `None` if BOSH set none.
-        next: Option<NextState>,
-    },
-    /// drain: monit no longer watches, so this is the place to act.
-    Drain {
-        /// Its first argument.
-        call: DrainCall,
-        /// What pre-stop noted during this boot; `None` if it did not run or was told nothing.
-        intent: Option<NextState>,
-        /// The disk now.
-        disk: Option<DiskMib>,
-        /// The disk afterwards; `None` if BOSH did not say.
-        next_disk: Option<DiskMib>,
-        /// Whether an earlier call left something to go on with.
-        begun: Begun,
-    },
+    /// pre-stop: may hold and refuse.
+    PreStop,
+    /// drain: acts.
+    Drain,
 }
 
-/// What an earlier call of drain left.
+/// What drain was called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Begun {
-    /// Nothing.
-    Nothing,
-    /// drain.json of this boot names a plan that is not finished.
-    Unfinished,
+pub enum Call {
+    /// The VM, the disk or the process goes.
+    Shutdown,
+    /// Configuration or packages changed.
+    Update,
+    /// A dynamic drain asks again.
+    CheckStatus,
 }
 
-/// The member on this instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OwnMember {
-    /// Where its peers reach it.
-    pub peer_url: PeerUrl,
-    /// What is on its disk.
-    pub disk: DiskClass,
-    /// Its id, where the disk tells.
-    pub member_id: Option<MemberId>,
-    /// The voters that the disk knows, where readable.
-    pub voters_on_disk: Option<BTreeSet<MemberId>>,
-    /// Where the data lies.
-    pub place: Place,
-    /// Whether it serves linearizable reads right now.
-    pub serving: Serving,
+/// The persistent disk now and next, in MiB; `None` = not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DiskNext {
+    /// `BOSH_JOB_STATE`.
+    pub now_mib: Option<u64>,
+    /// `BOSH_JOB_NEXT_STATE`.
+    pub next_mib: Option<u64>,
 }
 
-/// Where the data lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// Whether the operator overrides refusals and holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
-    /// On a disk that outlives the VM.
-    OwnDisk,
-    /// On the VM's own disk: it goes when the VM goes.
-    VmDisk,
+pub enum Override {
+    /// No.
+    None,
+    /// The file `force-leave` lies on the VM.
+    ForceLeave,
 }
 
-/// Whether a member serves linearizable reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// The own entry of the member list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Serving {
-    /// It does.
-    Yes,
-    /// It does not, or does not run.
-    No,
+pub enum OwnEntry {
+    /// There is none.
+    NotListed,
+    /// It never started.
+    NeverStarted(MemberId),
+    /// It is a learner.
+    Learner(MemberId),
+    /// It votes.
+    Voter(MemberId),
 }
 
-/// What the cluster answers.
+/// Whether a voter takes part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum ClusterSeen {
-    /// A linearizable member list, with a leader.
-    Healthy(ClusterAlive),
-    /// Nobody answers one.
-    NoQuorum {
-        /// What each instance said instead.
-        said: BTreeMap<InstanceId, String>,
+pub enum Life {
+    /// It answers and knows the leader.
+    Alive,
+    /// It does not.
+    Missing {
+        /// What it said instead.
+        why: String,
+        /// For how long this was seen.
+        for_so_long: Duration,
+        /// Whether its launcher reports that it is getting there.
+        recovering: bool,
     },
 }
 
-/// A cluster that decides.
+/// Another voter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ClusterAlive {
+pub struct Voter {
+    /// Its member id.
+    pub id: MemberId,
+    /// Instance id or name, for messages.
+    pub name: String,
+    /// Whether it takes part.
+    pub life: Life,
+}
+
+/// The cluster, as this instance sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Cluster {
+    /// Nobody answers with a linearizable member list: there is no quorum, or it cannot be seen.
+    NoQuorum {
+        /// What each member said instead.
+        why: String,
+    },
+    /// It serves.
+    Serves {
+        /// The own entry.
+        own: OwnEntry,
+        /// Whether this member itself serves.
+        own_serves: bool,
+        /// The *other* voters.
+        others: Vec<Voter>,
+    },
+}
+
+/// Everything the stop table asks about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StopSeen {
+    /// Which script asks.
+    pub script: Script,
+    /// What for; pre-stop is always asked for a shutdown or update, which it cannot tell apart.
+    pub call: Call,
+    /// The next states, if a Director told them in this boot.
+    pub intent: Option<Intent>,
+    /// The disk, which only drain is told.
+    pub disk: DiskNext,
+    /// Whether the data lies on a persistent disk of its own (`spec.persistent_disk` > 0).
+    pub own_disk: bool,
+    /// Whether the operator overrides.
+    pub forced: Override,
     /// The cluster.
-    pub cluster_id: ClusterId,
-    /// The leader.
-    pub leader: MemberId,
-    /// The linearizable member list.
-    pub members: Vec<Member>,
-    /// Who is alive: the leader, everybody it is connected to, and everybody who answered.
-    pub alive: BTreeSet<MemberId>,
-    /// What is known about those who are not.
-    pub absences: BTreeMap<MemberId, Absence>,
+    pub cluster: Cluster,
 }
 
-/// What is known about a member that is not alive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Absence {
-    /// Its instance, where a launcher or the link tells.
-    pub instance: Option<InstanceId>,
-    /// How far its launcher says it is; `None` if it does not answer.
-    pub progress: Option<Progress>,
-    /// For how long the cluster has missed it, where known.
-    pub since: Option<Duration>,
-}
-
-impl ClusterAlive {
-    /// The entry of this instance: by the id on its disk, else by its peer URL.
-    pub fn entry(&self, own: &OwnMember) -> Option<&Member> {
-        self.members
-            .iter()
-            .find(|member| Some(member.id) == own.member_id)
-            .or_else(|| self.members.iter().find(|member| member.listens_at(&own.peer_url)))
-    }
-
-    /// The voters other than `id`: those alive, those not.
-    pub fn other_voters(&self, id: Option<MemberId>) -> (BTreeSet<MemberId>, BTreeSet<MemberId>) {
-        voters(&self.members)
-            .into_iter()
-            .filter(|voter| Some(*voter) != id)
-            .partition(|voter| self.alive.contains(voter))
+impl StopSeen {
+    /// Other voters, if the cluster serves.
+    pub fn others(&self) -> &[Voter] {
+        match &self.cluster {
+            Cluster::NoQuorum { .. } => &[],
+            Cluster::Serves { others, .. } => others,
+        }
     }
 }
 
-/// Whether an operator overrides refusals, by touching `force-leave` on the VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Force {
-    /// No.
-    No,
-    /// Yes: whatever would be refused or held goes on, without touching the membership.
-    Leave,
+/// How many of these voters take part.
+pub fn alive(voters: &[Voter]) -> usize {
+    voters.iter().filter(|voter| voter.life == Life::Alive).count()
+}
+
+/// Whether these voters alone would be a cluster with quorum.
+pub fn keep_quorum(voters: &[Voter]) -> bool {
+    !voters.is_empty() && alive(voters) >= quorum(voters.len())
 }

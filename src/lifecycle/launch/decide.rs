@@ -18,7 +18,6 @@ mod replace;
 pub mod restore;
 pub mod row;
 pub mod step;
-pub mod summary;
 mod view;
 pub mod waiting;
 

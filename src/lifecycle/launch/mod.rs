@@ -1,6 +1,14 @@
 //! The launcher: `observe → decide → act` until etcd runs, then stay as its parent.
 
+pub mod act;
 pub mod attestation;
 pub mod decide;
+pub mod listener;
+pub mod metrics;
 pub mod observation;
+pub mod observe;
+pub mod readiness;
+pub mod record_files;
 pub mod records;
+pub mod run;
+pub mod supervise;

@@ -1,138 +1,127 @@
-//! Is the deploy a success on this instance? Told in docs/contract.md#post-deploy.
-//!
-//! Where post-start passes because others are to blame, this is where the deploy fails: everybody had
-//! their turn.
+//! Is the deploy a success on this instance? (docs/contract.md#post-deploy)
 
-use std::time::Duration;
+use crate::lifecycle::own_launcher::Launcher;
 
-use crate::lifecycle::launch::decide::summary::Stance;
-use crate::lifecycle::launch::decide::summary::Told;
-use crate::lifecycle::post_start::decide::{Launcher, Verdict, silent, timeout, told};
-
-/// What post-deploy saw.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// What this instance's launcher says now.
-    pub launcher: Launcher,
-    /// Whether the member's vote counts.
-    pub role: Role,
-    /// Whether somebody stopped this instance on purpose.
-    pub stopped: Stopped,
-    /// How long post-deploy has been waiting.
-    pub waited: Duration,
-    /// How long it may (`ready_timeout`).
-    pub ready_timeout: Duration,
-}
-
-/// Whether a member's vote counts.
+/// Whether this member votes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum Membership {
     /// It does.
     Voter,
-    /// It does not yet.
+    /// It is a learner.
     Learner,
-    /// Nobody knows.
+    /// Its etcd does not say.
     Unknown,
 }
 
-/// Whether somebody stopped this instance on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// No.
-    No,
-    /// Yes: it is not expected to serve.
-    OnPurpose,
+/// What post-deploy sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether this member serves linearizable reads.
+    pub ready: bool,
+    /// Whether it votes.
+    pub membership: Membership,
+    /// What the own launcher says.
+    pub launcher: Launcher,
+    /// Whether `ready_timeout` has passed.
+    pub time_is_up: bool,
 }
 
-/// Is the deploy a success on this instance?
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// A success.
+    Pass,
+    /// Look again.
+    Wait,
+    /// The deploy fails.
+    Fail {
+        /// What happened.
+        what: String,
+        /// Why it matters.
+        why: String,
+        /// What to do next.
+        next: String,
+    },
+}
+
+/// A success is a voter that serves; anything else fails with the launcher's reason, at once when a
+/// person must decide and otherwise when the time is up.
 pub fn decide(seen: &Seen) -> Verdict {
-    let timed_out = seen.waited >= seen.ready_timeout;
-    let wait = |because: &str| Verdict::Wait { because: because.to_owned() };
-    if seen.stopped == Stopped::OnPurpose {
-        return Verdict::Pass { because: "this instance was stopped on purpose".to_owned() };
+    if seen.ready && seen.membership == Membership::Voter {
+        return Verdict::Pass;
     }
-    match (&seen.launcher, seen.role) {
-        (Launcher::Ready, Role::Voter) => {
-            Verdict::Pass { because: "this member serves linearizable reads as a voter".to_owned() }
-        }
-        (Launcher::Ready, Role::Learner | Role::Unknown) if timed_out => {
-            Verdict::Fail(not_a_voter(seen.ready_timeout))
-        }
-        (Launcher::Ready, Role::Learner | Role::Unknown) => {
-            wait("this member serves, but not as a voter yet")
-        }
-        (Launcher::NotReady(summary), _) => match summary.stance {
-            // Everybody has been deployed: waiting longer brings nothing that only a deploy can bring.
-            Stance::Refused | Stance::Operator => Verdict::Fail(told(summary)),
-            Stance::Own | Stance::Others if timed_out => Verdict::Fail(timeout(summary, seen.ready_timeout)),
-            Stance::Own | Stance::Others => wait(&summary.because),
+    let refused = matches!(&seen.launcher, Launcher::Decided { plan, .. } if plan == "refuse");
+    if !refused && !seen.time_is_up {
+        return Verdict::Wait;
+    }
+    match &seen.launcher {
+        Launcher::Silent { why } => Verdict::Fail {
+            what: format!("the launcher of this instance does not answer: {why}"),
+            why: "nobody can say what this member is doing".to_owned(),
+            next: "read /var/vcap/sys/log/etcd/etcd.stderr.log on this instance".to_owned(),
         },
-        (Launcher::Silent { why }, _) if timed_out => Verdict::Fail(silent(why, seen.ready_timeout)),
-        (Launcher::Deciding, _) if timed_out => {
-            Verdict::Fail(silent("it is still looking around", seen.ready_timeout))
+        Launcher::Decided { because, why, next, .. } if !next.is_empty() => {
+            Verdict::Fail { what: because.clone(), why: why.clone(), next: next.clone() }
         }
-        (Launcher::Silent { .. } | Launcher::Deciding, _) => wait("the launcher has not decided yet"),
-    }
-}
-
-fn not_a_voter(ready_timeout: Duration) -> Told {
-    Told {
-        what: format!("this member serves, but was no voter after {} s", ready_timeout.as_secs()),
-        why: "a learner does not count: the cluster survives fewer failures than was deployed".to_owned(),
-        next: "`etcd-status` shows how far it lags behind; the next deploy tries again; docs/contract.md#promote"
-            .to_owned(),
+        Launcher::Decided { plan, because, .. } => {
+            let what = match seen.membership {
+                Membership::Learner => "this member is still a learner",
+                Membership::Voter | Membership::Unknown => "this member does not serve linearizable reads",
+            };
+            Verdict::Fail {
+                what: format!("{what} within ready_timeout (plan {plan}: {because})"),
+                why: "a cluster with a silent member is one failure away from losing its quorum".to_owned(),
+                next: "`etcd-status` shows what each instance is doing; raise ready_timeout if it only needs longer".to_owned(),
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::post_start::decide::tests::summary;
 
-    const PASS: &str = "pass";
-    const WAIT: &str = "wait";
-    const FAIL: &str = "fail";
-
-    fn outcome(launcher: Launcher, role: Role, waited: u64) -> &'static str {
-        let seen = Seen {
-            launcher,
-            role,
-            stopped: Stopped::No,
-            waited: Duration::from_secs(waited),
-            ready_timeout: Duration::from_secs(600),
-        };
-        assert!(matches!(
-            decide(&Seen { stopped: Stopped::OnPurpose, ..seen.clone() }),
-            Verdict::Pass { .. }
-        ));
-        match decide(&seen) {
-            Verdict::Pass { .. } => PASS,
-            Verdict::Wait { .. } => WAIT,
-            Verdict::Fail(_) => FAIL,
+    fn decided(plan: &str, next: &str) -> Launcher {
+        Launcher::Decided {
+            plan: plan.to_owned(),
+            because: "reason".to_owned(),
+            why: "why".to_owned(),
+            next: next.to_owned(),
         }
     }
 
     #[test]
-    fn the_table() {
-        use Role::{Learner, Unknown, Voter};
-        let not_ready = |plan, stance| Launcher::NotReady(summary(plan, stance));
-        let silent = || Launcher::Silent { why: "connection refused".to_owned() };
-        //    launcher                              role     at once  after 600 s
-        let table = [
-            (Launcher::Ready, Voter, PASS, PASS),
-            (Launcher::Ready, Learner, WAIT, FAIL),
-            (Launcher::Ready, Unknown, WAIT, FAIL),
-            (silent(), Unknown, WAIT, FAIL),
-            (Launcher::Deciding, Unknown, WAIT, FAIL),
-            (not_ready("refuse", Stance::Refused), Unknown, FAIL, FAIL),
-            (not_ready("wait", Stance::Operator), Unknown, FAIL, FAIL),
-            (not_ready("wait", Stance::Others), Unknown, WAIT, FAIL),
-            (not_ready("start", Stance::Others), Voter, WAIT, FAIL),
-            (not_ready("start", Stance::Own), Voter, WAIT, FAIL),
-        ];
-        for (launcher, role, at_once, at_last) in table {
-            let got = [0, 600].map(|waited| outcome(launcher.clone(), role, waited));
-            assert_eq!(got, [at_once, at_last], "{launcher:?} {role:?}");
+    fn only_a_voter_that_serves_is_a_success() {
+        use Membership::{Learner, Unknown, Voter};
+        let of = |ready, membership, launcher: &Launcher, time_is_up| match decide(&Seen {
+            ready,
+            membership,
+            launcher: launcher.clone(),
+            time_is_up,
+        }) {
+            Verdict::Pass => "pass",
+            Verdict::Wait => "wait",
+            Verdict::Fail { .. } => "fail",
+        };
+        let silent = Launcher::Silent { why: "refused".to_owned() };
+        for launcher in [&silent, &decided("start", ""), &decided("wait", "deploy with bootstrap.yml")] {
+            assert_eq!(of(true, Voter, launcher, true), "pass");
+            for membership in [Voter, Learner, Unknown] {
+                assert_eq!(of(false, membership, launcher, false), "wait");
+                assert_eq!(of(false, membership, launcher, true), "fail");
+            }
+            assert_eq!(of(true, Learner, launcher, true), "fail");
         }
+        assert_eq!(of(false, Unknown, &decided("refuse", "next"), false), "fail");
+    }
+
+    #[test]
+    fn a_failure_tells_the_launchers_own_reason() {
+        let launcher = decided("wait", "deploy with bootstrap.yml");
+        let seen = Seen { ready: false, membership: Membership::Unknown, launcher, time_is_up: true };
+
+        let Verdict::Fail { what, next, .. } = decide(&seen) else { panic!("it cannot pass") };
+
+        assert_eq!((what.as_str(), next.as_str()), ("reason", "deploy with bootstrap.yml"));
     }
 }

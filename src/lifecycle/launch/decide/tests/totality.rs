@@ -7,7 +7,6 @@ use super::super::honest::{CARRIED_OUT, honest};
 use super::super::plan::Plan;
 use super::super::reason::Reason;
 use super::super::row::Row;
-use super::super::summary::{Stance, Summary};
 use super::super::{Decision, decide};
 use super::world::*;
 use crate::etcd::member::Member;
@@ -155,9 +154,6 @@ fn the_reason_fits_the_plan(decision: &Decision, story: &str) {
     if let Some(complaint) = decision.because.complaint() {
         assert!(!complaint.why.is_empty() && complaint.next.contains("docs/contract.md#"), "{story}");
     }
-    let summary = Summary::from(decision);
-    let refused = matches!(decision.plan, Plan::Refuse);
-    assert_eq!(refused, summary.stance == Stance::Refused, "{story}");
 }
 
 fn nothing_that_cannot_be_taken_back_is_done_on_one_look(

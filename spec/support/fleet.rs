@@ -1,0 +1,296 @@
+//! A deployment of its own for each test: own state directory, own addresses, everything gone at the end.
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Every wait on a condition is bounded by this; no test's outcome depends on it on a working machine.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a command answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answer {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Everything it said, for messages of failed assertions.
+    pub fn text(&self) -> String {
+        format!("exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, 0, "{}", self.text());
+        self
+    }
+
+    #[track_caller]
+    pub fn failed(self) -> Self {
+        assert_ne!(self.code, 0, "{}", self.text());
+        self
+    }
+}
+
+/// A deployment of `deployment/etcd.yml` on this machine.
+pub struct Fleet {
+    state: tempfile::TempDir,
+    ops: Vec<PathBuf>,
+    variables: Vec<String>,
+    deleted: Cell<bool>,
+}
+
+impl Fleet {
+    /// Nothing is deployed yet. The loopback ops file is always there: short watch times, limits that fit.
+    pub fn new(ops: &[&str]) -> Self {
+        let state = tempfile::Builder::new().prefix("fleet-").tempdir().expect("make a temporary directory");
+        let mut fleet = Self { state, ops: Vec::new(), variables: Vec::new(), deleted: Cell::new(false) };
+        fleet.set_ops(ops);
+        fleet
+    }
+
+    /// The ops files of further deploys, by their names below `deployment/operations`.
+    pub fn set_ops(&mut self, ops: &[&str]) {
+        let operations = repository().join("deployment/operations");
+        self.ops = ops.iter().chain(&["test/loopback.yml"]).map(|name| operations.join(name)).collect();
+    }
+
+    /// Adds an ops file with this content to further deploys.
+    pub fn add_ops_text(&mut self, name: &str, text: &str) {
+        let path = self.state.path().join(name);
+        fs::write(&path, text).expect("write an ops file");
+        self.ops.push(path);
+    }
+
+    /// Deploys and demands success.
+    #[track_caller]
+    pub fn deployed(self) -> Self {
+        self.deploy().succeeded();
+        self
+    }
+
+    pub fn deploy(&self) -> Answer {
+        self.run(self.deploy_command(&[]))
+    }
+
+    pub fn deploy_with(&self, flags: &[&str]) -> Answer {
+        self.run(self.deploy_command(flags))
+    }
+
+    /// The command of a deploy, for tests that kill it.
+    pub fn deploy_command(&self, flags: &[&str]) -> Command {
+        let mut command = self.command(&["deploy"]);
+        command.arg(repository().join("deployment/etcd.yml"));
+        for ops in &self.ops {
+            command.arg("-o").arg(ops);
+        }
+        for variable in &self.variables {
+            command.arg("-v").arg(variable);
+        }
+        command.args(flags);
+        command
+    }
+
+    /// `etcd-local` with this fleet's state.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-local"));
+        command
+            .args(["-d", "etcd", "-n", "--state-dir"])
+            .arg(self.state_dir())
+            .args(arguments)
+            .env("ETCD_LOCAL_PACKAGES", packages())
+            .env("PATH", path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, mut command: Command) -> Answer {
+        Answer::of(command.output().expect("start etcd-local"))
+    }
+
+    pub fn cli(&self, arguments: &[&str]) -> Answer {
+        self.run(self.command(arguments))
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.state.path().join("state")
+    }
+
+    /// Runs a command on an instance, as `bosh ssh` would.
+    pub fn ssh(&self, slug: &str, command: &str) -> Answer {
+        self.cli(&["ssh", slug, "-c", command])
+    }
+
+    /// The rows of `etcd-local --json instances --details`.
+    #[track_caller]
+    pub fn instances(&self) -> Vec<Value> {
+        let answer = self.cli(&["--json", "instances", "--details"]).succeeded();
+        let tables: Value =
+            serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {}", answer.text()));
+        tables["Tables"][0]["Rows"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Number of instances of the deployment.
+    pub fn size(&self) -> usize {
+        self.instances().len()
+    }
+
+    /// What `etcd-status --json` says on an instance; `Null` if it says nothing.
+    pub fn status_from(&self, slug: &str) -> Value {
+        let answer = self.ssh(slug, "etcd-status --json");
+        serde_json::from_str(&answer.stdout).unwrap_or(Value::Null)
+    }
+
+    pub fn status(&self) -> Value {
+        self.status_from("etcd/0")
+    }
+
+    /// Waits until `holds` and returns what was seen then.
+    #[track_caller]
+    pub fn eventually(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.eventually_from("etcd/0", what, holds)
+    }
+
+    #[track_caller]
+    pub fn eventually_from(&self, slug: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let seen = self.status_from(slug);
+            if holds(&seen) {
+                return seen;
+            }
+            assert!(
+                start.elapsed() < DEADLINE,
+                "never seen within {DEADLINE:?}: {what}\nlast seen: {seen:#}\n{}",
+                self.log_tails()
+            );
+        }
+    }
+
+    /// The directory that an instance sees as /var/vcap.
+    #[track_caller]
+    pub fn vcap(&self, slug: &str) -> PathBuf {
+        let answer = self.cli(&["instance-dir", slug]).succeeded();
+        PathBuf::from(answer.stdout.trim())
+    }
+
+    /// A log file of job etcd on an instance; empty if there is none.
+    pub fn log(&self, slug: &str, file: &str) -> String {
+        fs::read_to_string(self.vcap(slug).join("sys/log/etcd").join(file)).unwrap_or_default()
+    }
+
+    /// The ends of all launcher logs, for messages of failed assertions.
+    pub fn log_tails(&self) -> String {
+        const LINES: usize = 15;
+        let mut text = String::new();
+        for instance in self.instances() {
+            let slug = instance["instance"].as_str().unwrap_or_default().to_owned();
+            for file in ["etcd.stderr.log", "post-start.stderr.log", "post-deploy.stderr.log", "drain.log"] {
+                let log = self.log(&slug, file);
+                let lines: Vec<&str> = log.lines().collect();
+                text.push_str(&format!("--- {slug} {file}\n"));
+                for line in &lines[lines.len().saturating_sub(LINES)..] {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+
+    /// Deletes the deployment and demands success.
+    #[track_caller]
+    pub fn delete(&self) {
+        self.cli(&["delete-deployment"]).succeeded();
+        self.deleted.set(true);
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if !self.deleted.get() {
+            // --skip-drain: a broken test may have left nothing that could drain.
+            let answer = self.cli(&["delete-deployment", "--skip-drain", "--force"]);
+            if answer.code != 0 && !std::thread::panicking() {
+                panic!("the deployment could not be deleted: {}", answer.text());
+            }
+        }
+    }
+}
+
+/// Members that serve, as `etcd-status` tells them.
+pub fn voters(status: &Value) -> usize {
+    status["members"].as_array().map_or(0, |members| {
+        members.iter().filter(|member| member["is_learner"] == Value::Bool(false)).count()
+    })
+}
+
+/// Whether every instance is ready.
+pub fn all_ready(status: &Value) -> bool {
+    status["instances"].as_array().is_some_and(|instances| {
+        !instances.is_empty() && instances.iter().all(|instance| instance["ready"].get("Ok").is_some())
+    })
+}
+
+/// The top of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// PATH with the pinned tools first.
+pub fn path() -> OsString {
+    let mut path = repository().join(".tools/bin").into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
+}
+
+/// The packages this test run deploys: real etcd from PATH, and our binaries of this very build, which
+/// have fail points.
+pub fn packages() -> &'static Path {
+    static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
+    PACKAGES.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("packages-{}", std::process::id()));
+        let (etcd, tools) = (root.join("etcd/bin"), root.join("etcd-tools/bin"));
+        fs::create_dir_all(&etcd).expect("make a directory");
+        fs::create_dir_all(&tools).expect("make a directory");
+        for name in ["etcd", "etcdctl", "etcdutl"] {
+            let found = which::which_in(name, Some(path()), ".")
+                .unwrap_or_else(|_| panic!("{name} is not on PATH: run ci/setup"));
+            copy(&found, &etcd.join(name));
+        }
+        for binary in [
+            env!("CARGO_BIN_EXE_etcd-launcher"),
+            env!("CARGO_BIN_EXE_etcd-drain"),
+            env!("CARGO_BIN_EXE_etcd-hook"),
+            env!("CARGO_BIN_EXE_etcd-status"),
+            env!("CARGO_BIN_EXE_etcdctl-wrapper"),
+        ] {
+            let binary = Path::new(binary);
+            copy(binary, &tools.join(binary.file_name().expect("a binary has a name")));
+        }
+        root
+    })
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap_or_else(|error| panic!("copy {}: {error}", from.display()));
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("make a binary executable");
+}

@@ -1,0 +1,187 @@
+//! A constant writer and a constant reader, and what they were promised.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use etcd_release::etcd::client::EtcdClient;
+use etcd_release::etcd::connect::Target;
+use etcd_release::etcd::tls::{Files, Identity, Protocol, Role};
+use serde_json::Value;
+
+use super::fleet::Fleet;
+
+/// A write or read is tried on the next member when one refuses it; it counts as failed when all did.
+const EACH_LIMIT: Duration = Duration::from_secs(5);
+/// The pause between two writes.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// What happened while the load ran.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Acknowledged writes: key and value.
+    pub acknowledged: BTreeMap<String, String>,
+    /// Writes that no member took.
+    pub failed_writes: usize,
+    /// Reads that no member answered, or that did not see the last acknowledged write.
+    pub failed_reads: usize,
+    /// The longest time between two acknowledgements.
+    pub longest_gap: Duration,
+}
+
+/// A writer and reader that run until they are stopped.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Report>>,
+}
+
+/// All members of a fleet, dialled by address and checked by name.
+pub struct Members {
+    targets: Vec<Target>,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Members {
+    /// From the rendered job of the first instance.
+    pub fn of(fleet: &Fleet) -> Self {
+        let instances = fleet.instances();
+        let first = instances[0]["instance"].as_str().expect("an instance has a name");
+        let config = fleet.vcap(first).join("jobs/etcd/config");
+        let identity = |role| Identity::load(&Files::of(&config, role)).expect("the job's certificates");
+        let targets = instances
+            .iter()
+            .map(|instance| {
+                let ip = instance["ips"].as_str().expect("an instance has an address").trim().to_owned();
+                let id =
+                    instance["instance"].as_str().and_then(|slug| slug.split('/').nth(1)).expect("group/id");
+                Target { dial: ip, port: 2379, name: format!("{id}.etcd.default.etcd.bosh") }
+            })
+            .collect();
+        Self { targets, tls: identity(Role::Admin).client(&identity(Role::Server), Protocol::Grpc) }
+    }
+
+    fn next(&mut self) {
+        self.targets.rotate_left(1);
+    }
+}
+
+impl Load {
+    /// Starts writing and reading.
+    pub fn start(fleet: &Fleet) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, mut members) = (stop.clone(), Members::of(fleet));
+        let thread = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(work(&mut members, &asked))
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Stops and tells what happened.
+    pub fn finish(mut self) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().expect("finished once").join().expect("the load does not panic")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // The test has failed already; the load only has to be gone.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn work(members: &mut Members, stop: &AtomicBool) -> Report {
+    let mut report = Report::default();
+    let mut client: Option<EtcdClient> = None;
+    let mut last = Instant::now();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        // A hundred keys, so that restarts compare more than one, and old values are overwritten.
+        let (key, value) = (format!("load/{}", number % 100), number.to_string());
+        if on_any(members, &mut client, async |client| client.put(&key, &value).await.map(|_| ()))
+            .await
+            .is_some()
+        {
+            report.longest_gap = report.longest_gap.max(last.elapsed());
+            last = Instant::now();
+            report.acknowledged.insert(key.clone(), value.clone());
+            let read = on_any(members, &mut client, async |client| client.get(&key).await).await;
+            if read.flatten().as_ref() != Some(&value) {
+                report.failed_reads += 1;
+            }
+        } else {
+            report.failed_writes += 1;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+    report
+}
+
+/// Tries the current member, then each other one; `None` when all refused.
+async fn on_any<T>(
+    members: &mut Members,
+    client: &mut Option<EtcdClient>,
+    work: impl AsyncFn(&mut EtcdClient) -> Result<T, etcd_release::etcd::client::EtcdError>,
+) -> Option<T> {
+    for _ in 0..=members.targets.len() {
+        if client.is_none() {
+            *client = EtcdClient::connect(&members.targets[0], members.tls.clone(), EACH_LIMIT).await.ok();
+        }
+        if let Some(connected) = client.as_mut()
+            && let Ok(answer) = work(connected).await
+        {
+            return Some(answer);
+        }
+        *client = None;
+        members.next();
+    }
+    None
+}
+
+/// Reads every acknowledged write back and demands it, or a later one of the same key.
+pub fn assert_nothing_lost(fleet: &Fleet, report: &Report) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut members = Members::of(fleet);
+    runtime.block_on(async {
+        let mut client = None;
+        for (key, value) in &report.acknowledged {
+            let read = on_any(&mut members, &mut client, async |client| client.get(key).await).await;
+            // A write that was not acknowledged may still have been done: only an older value is a loss.
+            let number = |text: &str| text.parse::<u64>().expect("the load writes numbers");
+            match read.flatten() {
+                Some(found) => {
+                    assert!(number(&found) >= number(value), "{key}: wrote {value}, found {found}")
+                }
+                None => panic!("{key}: wrote {value}, found nothing"),
+            }
+        }
+    });
+}
+
+/// One write through any member, for tests that only need to know that the cluster takes writes.
+pub fn write_once(fleet: &Fleet, key: &str, value: &str) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut members = Members::of(fleet);
+    runtime.block_on(async {
+        let mut client = None;
+        on_any(&mut members, &mut client, async |client| client.put(key, value).await).await.is_some()
+    })
+}
+
+/// The member ids of a status, sorted.
+pub fn member_ids(status: &Value) -> Vec<String> {
+    let mut ids: Vec<String> = status["members"]
+        .as_array()
+        .map(|members| members.iter().filter_map(|member| member["id"].as_str()).map(str::to_owned).collect())
+        .unwrap_or_default();
+    ids.sort();
+    ids
+}

@@ -1,0 +1,213 @@
+//! The launcher's listener: mutual TLS, four pages, always there, also while etcd is down or refused.
+//!
+//! `/state` attests this instance to its peers, `/readyz` says whether it serves linearizable reads,
+//! `/config` shows the effective configuration without secrets, `/metrics` counts.
+//!
+//! Why not the same port as etcd's metrics: it must answer when etcd cannot.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::readiness::Readiness;
+use crate::journal;
+
+/// More connections than this wait in the kernel's queue: each costs memory the launcher promised not
+/// to use.
+const CONNECTIONS_MAX: usize = 64;
+/// A handshake or a request that takes longer is somebody else's problem.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a launcher asks another for when it has created the cluster that both wait for: the state, and
+/// please look again.
+pub const NEWS: &str = "/state?news";
+
+/// What stands behind the pages.
+#[derive(Clone)]
+pub struct Doors {
+    /// The pages that are kept.
+    pub board: Arc<Board>,
+    /// Asked on demand.
+    pub readiness: Arc<Readiness>,
+    /// Told when another launcher has news.
+    pub news: Arc<Notify>,
+}
+
+/// What the pages show, kept current by the launcher.
+#[derive(Debug, Default)]
+pub struct Board {
+    content: Mutex<Content>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    state: Value,
+    configuration: Value,
+    metrics: String,
+}
+
+impl Board {
+    /// What `/state` shows from now on.
+    pub fn post_state(&self, state: Value) {
+        self.content().state = state;
+    }
+
+    /// What `/config` shows from now on. Never a secret: it has none to begin with.
+    pub fn post_configuration(&self, configuration: Value) {
+        self.content().configuration = configuration;
+    }
+
+    /// What `/metrics` shows from now on, in Prometheus' text format.
+    pub fn post_metrics(&self, metrics: String) {
+        self.content().metrics = metrics;
+    }
+
+    fn content(&self) -> std::sync::MutexGuard<'_, Content> {
+        // A panic while posting leaves whole values behind: each post is one assignment.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Binds the listener; the caller serves it.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, doors: Doors) {
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Descriptors exhausted, usually: keep what is open working and try again.
+                journal::warn("the launcher's listener cannot accept", &json!({"error": error.to_string()}));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let (acceptor, doors) = (acceptor.clone(), doors.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            // A refused handshake is the caller's to tell: it knows which certificate it showed.
+            let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+            let service = service_fn(|request| answer(request, doors.clone()));
+            // A connection that breaks in the middle of a page has nobody left to be told.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Full<Bytes>>, Infallible> {
+    let Doors { board, readiness, news } = doors;
+    if request.method() != Method::GET {
+        return Ok(page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()));
+    }
+    Ok(match request.uri().path() {
+        "/state" => {
+            if request.uri().query() == Some("news") {
+                news.notify_one();
+            }
+            json_page(&board.content().state)
+        }
+        "/config" => json_page(&board.content().configuration),
+        "/metrics" => {
+            let text = board.content().metrics.clone();
+            page(StatusCode::OK, "text/plain; version=0.0.4", text)
+        }
+        "/readyz" => match readiness.check().await {
+            Ok(()) => page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            Err(why) => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
+        },
+        _ => page(StatusCode::NOT_FOUND, "text/plain", "pages: /state /readyz /config /metrics\n".to_owned()),
+    })
+}
+
+fn json_page(value: &Value) -> Response<Full<Bytes>> {
+    let mut text = value.to_string();
+    text.push('\n');
+    page(StatusCode::OK, "application/json", text)
+}
+
+fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::connect::{ConnectError, Target};
+    use crate::etcd::http;
+    use crate::etcd::tls::{Files, Identity, Protocol, Role};
+    use crate::job::certificate::tests::{ca, write};
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn identity(config: &std::path::Path, role: Role) -> Identity {
+        Identity::load(&Files::of(config, role)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn peers_and_the_administrator_are_let_in_and_nobody_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path();
+        let (clients, peers) = (ca(), ca());
+        write(config, Role::Peer, &peers, |_| {});
+        write(config, Role::Admin, &clients, |_| {});
+        // An ordinary client: signed by the administrator's CA, with another name.
+        write(config, Role::Server, &clients, |_| {});
+        let (peer, admin, client) =
+            (identity(config, Role::Peer), identity(config, Role::Admin), identity(config, Role::Server));
+        let board = Arc::new(Board::default());
+        board.post_state(json!({"instance": "a"}));
+        let readiness = Arc::new(Readiness::down("etcd is not running: waiting for b"));
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(serve(
+            listener,
+            peer.server_letting_in(&admin).unwrap(),
+            Doors { board, readiness, news: Arc::new(Notify::new()) },
+        ));
+        let target =
+            Target { dial: "127.0.0.1".to_owned(), port, name: "a.etcd.default.etcd.bosh".to_owned() };
+        let get = async |identity: &Identity, path: &str| {
+            http::get(&target, path, identity.client(&peer, Protocol::Http1), LIMIT).await
+        };
+
+        let by_peer = get(&peer, "/state").await.unwrap();
+        let by_admin = get(&admin, "/readyz").await.unwrap();
+        let by_client = get(&client, "/state").await;
+        let unknown = get(&peer, "/x").await.unwrap();
+        server.abort();
+
+        assert_eq!((by_peer.status, by_peer.body), (200, b"{\"instance\":\"a\"}\n".to_vec()));
+        assert_eq!((by_admin.status, by_admin.body), (503, b"etcd is not running: waiting for b\n".to_vec()));
+        assert!(matches!(by_client, Err(ConnectError::Tls(_))), "{by_client:?}");
+        assert_eq!(unknown.status, 404);
+    }
+}

@@ -1,0 +1,349 @@
+//! The launcher's life: listener up, `observe → decide → act` until etcd runs, then its parent until it
+//! ends.
+//!
+//! Waiting and refusing keep the process alive: exiting would silence the attestation that others wait
+//! for, and monit would only start it again.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::act::Actor;
+use super::attestation::{Nonce, PeerState, Progress, STATE_VERSION};
+use super::decide::claim::Memory;
+use super::decide::honest::honest;
+use super::decide::plan::{NonceDuty, Plan};
+use super::decide::{Decision, decide, settled};
+use super::listener::{self, Board};
+use super::metrics::Metrics;
+use super::observation::{Disk, History, Observation};
+use super::observe::{Observer, unix_secs};
+use super::readiness::Readiness;
+use super::supervise::{OwnMember, Signals, supervise};
+use crate::etcd::process::{Ended, EtcdProcess};
+use crate::etcd::{binary, http};
+use crate::job::config::JobConfig;
+use crate::job::paths::Paths;
+use crate::job::reach::{self, Reach};
+use crate::lifecycle::records;
+use crate::report::{Complaint, Exit};
+use crate::{atomic_file, journal};
+
+/// The first pause between two observations; it doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+/// The longest pause. News from another launcher ends any pause at once.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// The same message is logged again after this long.
+const REPEAT_AFTER: Duration = Duration::from_mins(1);
+/// How often readiness is looked at until it is there for the first time.
+const READY_LOOK: Duration = Duration::from_millis(50);
+
+/// Runs until etcd ends or this process is told to stop.
+pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let mut signals = Signals::register().context("register for signals")?;
+    let job = JobConfig::load(&paths.job_json())?;
+    let reach = Reach::load(paths)?;
+    records::ensure_directory(&paths.records()).context("make the directory of the launcher's records")?;
+    let _alone = only_launcher(paths)?;
+    let binary = binary::path(paths);
+    let version = binary::version(paths)?;
+    let launcher = Launcher {
+        observer: Observer { job: &job, paths, reach: &reach, binary: version },
+        actor: Actor { job: &job, paths, binary: &binary },
+        board: Arc::new(Board::default()),
+        readiness: Arc::new(Readiness::down("the launcher is observing")),
+        news: Arc::new(Notify::new()),
+        metrics: Metrics::new(started),
+        started,
+    };
+    launcher.board.post_configuration(launcher.configuration()?);
+    launcher.serve().await?;
+    launcher.live(&mut signals).await
+}
+
+struct Launcher<'a> {
+    observer: Observer<'a>,
+    actor: Actor<'a>,
+    board: Arc<Board>,
+    readiness: Arc<Readiness>,
+    /// Another launcher has just created a cluster: look again now.
+    news: Arc<Notify>,
+    metrics: Metrics,
+    started: Instant,
+}
+
+impl Launcher<'_> {
+    async fn serve(&self) -> anyhow::Result<()> {
+        let (job, reach) = (self.observer.job, self.observer.reach);
+        let address = SocketAddr::new(job.peer_listen_ip(), job.properties.launcher_port);
+        let listener = listener::bind(address).await.map_err(|error| {
+            Complaint::failed(
+                format!("the launcher's listener cannot bind {address}: {error}"),
+                "other instances could not see what this one is doing, and none could form a cluster with it",
+                "free the port or set the property launcher_port",
+            )
+        })?;
+        let tls = reach.peer.server_letting_in(&reach.admin).context("prepare the launcher's listener")?;
+        let doors = listener::Doors {
+            board: self.board.clone(),
+            readiness: self.readiness.clone(),
+            news: self.news.clone(),
+        };
+        tokio::spawn(listener::serve(listener, tls, doors));
+        Ok(())
+    }
+
+    async fn live(&self, signals: &mut Signals) -> anyhow::Result<Exit> {
+        let mut memory = Memory::default();
+        let mut told = Told::default();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let mut seen = self.observer.observe(settled).await?;
+            seen.confirmed = memory.confirmed(self.started.elapsed());
+            let decision = honest(decide(&seen));
+            memory.note(self.started.elapsed(), decision.rests_on.clone());
+            let progress = match &decision.plan {
+                Plan::Refuse => Progress::Failed,
+                _ => Progress::Progress,
+            };
+            self.publish(&seen, &decision, progress)?;
+            told.tell(&decision, self.started.elapsed());
+            self.readiness.set_down(&format!("etcd is not running: {}", decision.because.sentence())).await;
+            match self.actor.act(&decision.plan)? {
+                Some(etcd) => return self.parent(etcd, &seen, &decision, signals).await,
+                None if acted(&decision.plan) => {
+                    pause = PAUSE_MIN;
+                    continue;
+                }
+                None => {}
+            }
+            tokio::select! {
+                signal = signals.stop() => {
+                    journal::info("stopped while etcd was not running", &json!({"signal": signal.as_str()}));
+                    return Ok(Exit::Done);
+                }
+                () = self.news.notified() => pause = PAUSE_MIN,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            }
+        }
+    }
+
+    /// Stays etcd's parent; meanwhile finishes the plan and watches for the first readiness.
+    async fn parent(
+        &self,
+        mut etcd: EtcdProcess,
+        seen: &Observation,
+        decision: &Decision,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Exit> {
+        let (job, reach, paths) = (self.observer.job, self.observer.reach, self.observer.paths);
+        journal::info(
+            "etcd started",
+            &json!({"pid": etcd.pid(), "plan": decision.plan.name(), "elapsed_ms": millis(self.started.elapsed())}),
+        );
+        let member_id = match &decision.plan {
+            Plan::Start(start) => start.member_id,
+            Plan::Bootstrap(bootstrap) => bootstrap.member_id,
+            other => unreachable!("plan {} does not start etcd in this version", other.name()),
+        };
+        let own = OwnMember { member_id, target: reach::own_etcd(job), tls: reach.grpc.clone() };
+        self.readiness.set_etcd(own.target.clone(), own.tls.clone()).await;
+        let follow_up = async {
+            if matches!(decision.plan, Plan::Bootstrap(_)) {
+                self.tell_others().await;
+            }
+            if let Err(error) = self.actor.after_spawn(&decision.plan).await {
+                // etcd runs; the next start repeats what is missing.
+                journal::error(
+                    "a step after the start of etcd failed",
+                    &json!({"error": format!("{error:#}")}),
+                );
+            }
+            // What `/state` tells must not lag behind the disk: a member that runs attests no empty one.
+            let seen = self.see_own_again(seen);
+            if let Err(error) = self.publish(&seen, decision, Progress::Progress) {
+                journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
+            }
+            while self.readiness.check().await.is_err() {
+                tokio::time::sleep(READY_LOOK).await;
+            }
+            let elapsed_ms = millis(self.started.elapsed());
+            self.metrics.ready_after(self.started.elapsed());
+            journal::info("this member serves linearizable reads", &json!({"elapsed_ms": elapsed_ms}));
+            if let Err(error) = self.publish(&seen, decision, Progress::Success) {
+                journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended: Ended = tokio::select! {
+            ended = supervise(&mut etcd, signals, &own, paths) => ended?,
+            () = follow_up => unreachable!("the follow-up never ends"),
+        };
+        Ok(Exit::Code(ended.exit_code()))
+    }
+
+    /// The observation the decision rests on, with the own disk and records as they are now.
+    fn see_own_again(&self, seen: &Observation) -> Observation {
+        match self.observer.look_at_own() {
+            Ok(now) => Observation { others: seen.others.clone(), ..now },
+            Err(error) => {
+                journal::error("the own disk cannot be looked at", &json!({"error": format!("{error:#}")}));
+                seen.clone()
+            }
+        }
+    }
+
+    /// The others may be in a long pause: the cluster they wait for exists now.
+    async fn tell_others(&self) {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let mut told = tokio::task::JoinSet::new();
+        for peer in self.observer.job.others() {
+            let (target, tls) = (reach::launcher(peer), self.observer.reach.as_peer.clone());
+            // Whoever misses the news observes by itself within `PAUSE_MAX`.
+            told.spawn(async move { http::get(&target, listener::NEWS, tls, LIMIT).await.is_ok() });
+        }
+        told.join_all().await;
+    }
+
+    fn publish(&self, seen: &Observation, decision: &Decision, progress: Progress) -> anyhow::Result<()> {
+        let state = state(seen, decision, progress);
+        let mut page = serde_json::to_value(&state).context("write the state as JSON")?;
+        if let Value::Object(fields) = &mut page {
+            // For people; other launchers ignore fields they do not know.
+            fields.insert("because".to_owned(), decision.because.sentence().into());
+            if let Some(complaint) = decision.because.complaint() {
+                fields.insert("why".to_owned(), complaint.why.into());
+                fields.insert("next".to_owned(), complaint.next.into());
+            }
+        }
+        self.metrics.decided(decision.row.number(), progress);
+        self.board.post_metrics(self.metrics.page());
+        self.board.post_state(page.clone());
+        let status = json!({"version": 1, "state": page, "observation": seen, "plan": decision.plan, "because": decision.because});
+        let path = self.observer.paths.status();
+        atomic_file::write_json(&path, &status, 0o640).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// The effective configuration, as `/config` shows it. There is no secret in it: keys are files.
+    fn configuration(&self) -> anyhow::Result<Value> {
+        let text = crate::etcd::config::render(&self.actor.configuration(None)?)?;
+        let etcd: Value = serde_yaml::from_str(&text).context("read the rendered configuration back")?;
+        let job = self.observer.job;
+        Ok(json!({
+            "version": 1,
+            "instance": job.spec.id,
+            "link_hash": job.link_hash(),
+            "instances": job.instances.iter().map(|peer| peer.address.clone()).collect::<Vec<_>>(),
+            "etcd_version": self.observer.binary.to_string(),
+            "etcd": etcd,
+        }))
+    }
+}
+
+/// What `/state` tells.
+fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerState {
+    PeerState {
+        version: STATE_VERSION,
+        instance: seen.own.instance.clone(),
+        disk: seen.disk.class(),
+        nonce: attested(seen),
+        bootstrap: seen.records.bootstrap.clone().or_else(|| match &decision.plan {
+            // Told from the moment it is decided: the others follow without a second look.
+            Plan::Bootstrap(bootstrap) => Some(bootstrap.record()),
+            _ => None,
+        }),
+        restored: seen.records.restored.clone(),
+        restore_request: seen.records.restore_request.as_ref().map(|request| request.id.clone()),
+        cluster_id: seen.disk.cluster_id(),
+        member_id: match &seen.disk {
+            Disk::Data(data) => Some(data.member_id),
+            _ => None,
+        },
+        peer_urls: [seen.own.peer_url.clone()].into(),
+        link_hash: seen.own.link_hash.clone(),
+        plan: decision.plan.name().to_owned(),
+        row: decision.row.number(),
+        progress,
+        since_unix_secs: unix_secs(),
+    }
+}
+
+/// The nonce of a disk that never had a member, as far as disk, records and VM know.
+fn attested(seen: &Observation) -> Option<Nonce> {
+    let virgin = match seen.disk {
+        Disk::Empty { history } | Disk::Partial { history } => history == History::Virgin,
+        Disk::Unmounted | Disk::Foreign { .. } | Disk::Damaged { .. } | Disk::Data(_) => false,
+    };
+    seen.records.nonce.clone().filter(|_| virgin && !seen.records.tell_of_a_member())
+}
+
+/// Whether the plan changed something, so that looking again at once makes sense.
+fn acted(plan: &Plan) -> bool {
+    match plan {
+        Plan::Refuse => false,
+        Plan::Wait(wait) => wait.nonce == NonceDuty::Write,
+        _ => true,
+    }
+}
+
+/// The same message is logged once and then once a minute.
+#[derive(Default)]
+struct Told {
+    last: Option<(String, Duration)>,
+}
+
+impl Told {
+    fn tell(&mut self, decision: &Decision, now: Duration) {
+        let sentence = decision.because.sentence();
+        let repeated = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| *last == sentence && now.saturating_sub(*at) < REPEAT_AFTER);
+        if repeated {
+            return;
+        }
+        self.last = Some((sentence.clone(), now));
+        let mut fields =
+            json!({"row": decision.row.number(), "plan": decision.plan.name(), "because": sentence});
+        if let Some(complaint) = decision.because.complaint() {
+            fields["why"] = complaint.why.into();
+            fields["next"] = complaint.next.into();
+        }
+        match decision.plan {
+            Plan::Refuse => journal::error("launch refused", &fields),
+            Plan::Wait(_) => journal::warn("launch waits", &fields),
+            _ => journal::info("launch decided", &fields),
+        }
+    }
+}
+
+/// bpm starts one launcher; a second one, started by hand, must not act on the same disk.
+fn only_launcher(paths: &Paths) -> anyhow::Result<Flock<File>> {
+    let path = paths.records().join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        Complaint::refused(
+            format!("another launcher holds {} ({error})", path.display()),
+            "two launchers would start two etcd on one disk",
+            "`bpm list` shows the one that runs; stop it before starting another by hand",
+        )
+        .into()
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,274 @@
+//! What has to happen to one instance: a pure decision from how it is, how it should be and what an
+//! operator asked for. docs/contract.md#changes
+
+use super::agent::drain::Cause;
+use super::monit::JobState;
+use super::package::Fingerprints;
+use super::state::{Desired, Instance};
+
+/// How an instance should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Hash of everything rendered.
+    pub configuration_hash: String,
+    /// Its packages.
+    pub packages: Fingerprints,
+    /// Its jobs.
+    pub jobs: Vec<String>,
+    /// Size of its persistent disk, 0 for none.
+    pub disk_mib: u32,
+    /// Whether its address or another property of its machine changed.
+    pub machine_changed: bool,
+}
+
+/// What an operator asked for, besides the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Stop and start it.
+    pub restart: bool,
+    /// Make its machine anew.
+    pub recreate: bool,
+}
+
+/// What has to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing.
+    Nothing,
+    /// Something.
+    Update {
+        /// Run the stop sequence, telling this; `None` when nothing runs that could be stopped.
+        stop: Option<Cause>,
+        /// Make the machine anew.
+        recreate: bool,
+    },
+}
+
+/// Decides. `now.desired` is already what the operator wants; `state` is what its agent says, `None`
+/// without a machine.
+pub fn decide(now: &Instance, wanted: &Wanted, state: Option<JobState>, asked: Asked) -> Work {
+    let applied = now.applied.as_ref();
+    let hash_changed = applied.is_some_and(|applied| applied.configuration_hash != wanted.configuration_hash);
+    let packages = changed_packages(now, wanted);
+    let disk_changed = now.disk_mib() != wanted.disk_mib;
+    let has_vm = state.is_some();
+    let content_differs = hash_changed
+        || applied.is_none_or(|applied| applied.packages != wanted.packages || applied.jobs != wanted.jobs)
+        || disk_changed;
+    let state_differs = match now.desired {
+        Desired::Started => state != Some(JobState::Running),
+        Desired::Stopped => state != Some(JobState::Stopped),
+        // A machine that is gone has nothing that could differ.
+        Desired::Detached => {
+            return if has_vm {
+                Work::Update { stop: stop_if_running(state, Cause::HardStop), recreate: false }
+            } else {
+                Work::Nothing
+            };
+        }
+    };
+    let recreate = has_vm && (asked.recreate || wanted.machine_changed);
+    let restart = asked.restart && now.desired == Desired::Started;
+    if !(now.dirty || content_differs || state_differs || recreate || restart) {
+        return Work::Nothing;
+    }
+    let cause = if recreate {
+        Cause::Recreate
+    } else if disk_changed {
+        Cause::DiskChange
+    } else if now.desired == Desired::Stopped {
+        Cause::Stop
+    } else {
+        Cause::Update { hash_changed, packages }
+    };
+    Work::Update { stop: stop_if_running(state, cause), recreate }
+}
+
+/// A soft-stopped instance has been through the stop sequence already.
+fn stop_if_running(state: Option<JobState>, cause: Cause) -> Option<Cause> {
+    match state {
+        None | Some(JobState::Stopped) => None,
+        Some(JobState::Running | JobState::Starting | JobState::Failing | JobState::Unresponsive) => {
+            Some(cause)
+        }
+    }
+}
+
+/// New packages and those with another content.
+fn changed_packages(now: &Instance, wanted: &Wanted) -> Vec<String> {
+    let Some(applied) = &now.applied else { return Vec::new() };
+    wanted
+        .packages
+        .iter()
+        .filter(|(name, fingerprint)| applied.packages.get(*name) != Some(fingerprint))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::model::Identity;
+    use super::super::state::{Applied, Disk};
+    use super::*;
+
+    fn packages(version: &str) -> Fingerprints {
+        [("etcd".to_owned(), version.to_owned()), ("tools".to_owned(), "1".to_owned())].into()
+    }
+
+    fn wanted() -> Wanted {
+        Wanted {
+            configuration_hash: "h".to_owned(),
+            packages: packages("1"),
+            jobs: vec!["etcd".to_owned()],
+            disk_mib: 1024,
+            machine_changed: false,
+        }
+    }
+
+    fn instance(desired: Desired) -> Instance {
+        Instance {
+            identity: Identity {
+                deployment: "d".to_owned(),
+                group: "g".to_owned(),
+                id: "i".to_owned(),
+                index: 0,
+                az: None,
+                network: "default".to_owned(),
+                ip: Ipv4Addr::LOCALHOST,
+                bootstrap: true,
+            },
+            desired,
+            has_vm: true,
+            disk: Some(Disk { id: "x".to_owned(), mib: 1024 }),
+            applied: Some(Applied {
+                configuration_hash: "h".to_owned(),
+                packages: packages("1"),
+                jobs: vec!["etcd".to_owned()],
+            }),
+            dirty: false,
+        }
+    }
+
+    fn update(hash_changed: bool, packages: &[&str]) -> Option<Cause> {
+        let packages = packages.iter().map(|name| (*name).to_owned()).collect();
+        Some(Cause::Update { hash_changed, packages })
+    }
+
+    #[test]
+    fn every_operation_does_what_it_must_and_no_more() {
+        use Desired::{Detached, Started, Stopped};
+        use JobState as J;
+        const PLAIN: Asked = Asked { restart: false, recreate: false };
+        const RESTART: Asked = Asked { restart: true, recreate: false };
+        const RECREATE: Asked = Asked { restart: false, recreate: true };
+        let running = Some(J::Running);
+        let work = |stop, recreate| Work::Update { stop, recreate };
+        let dirty = Instance { dirty: true, ..instance(Started) };
+        let hash = Wanted { configuration_hash: "other".to_owned(), ..wanted() };
+        let package = Wanted { packages: packages("2"), ..wanted() };
+        let disk = Wanted { disk_mib: 2048, ..wanted() };
+        let no_disk = Wanted { disk_mib: 0, ..wanted() };
+        let moved = Wanted { machine_changed: true, ..wanted() };
+        let fresh = Instance { applied: None, has_vm: false, disk: None, ..dirty.clone() };
+        let rows = [
+            ("nothing new", instance(Started), wanted(), running, PLAIN, Work::Nothing),
+            ("first deploy", fresh, wanted(), None, PLAIN, work(None, false)),
+            (
+                "config changed",
+                instance(Started),
+                hash.clone(),
+                running,
+                PLAIN,
+                work(update(true, &[]), false),
+            ),
+            (
+                "package changed",
+                instance(Started),
+                package,
+                running,
+                PLAIN,
+                work(update(false, &["etcd"]), false),
+            ),
+            (
+                "disk resized",
+                instance(Started),
+                disk.clone(),
+                running,
+                PLAIN,
+                work(Some(Cause::DiskChange), false),
+            ),
+            (
+                "disk removed",
+                instance(Started),
+                no_disk,
+                running,
+                PLAIN,
+                work(Some(Cause::DiskChange), false),
+            ),
+            ("left dirty", dirty, wanted(), running, PLAIN, work(update(false, &[]), false)),
+            (
+                "process down",
+                instance(Started),
+                wanted(),
+                Some(J::Failing),
+                PLAIN,
+                work(update(false, &[]), false),
+            ),
+            ("machine lost", instance(Started), wanted(), None, PLAIN, work(None, false)),
+            ("restart", instance(Started), wanted(), running, RESTART, work(update(false, &[]), false)),
+            (
+                "restart with changes",
+                instance(Started),
+                hash.clone(),
+                running,
+                RESTART,
+                work(update(true, &[]), false),
+            ),
+            ("recreate", instance(Started), wanted(), running, RECREATE, work(Some(Cause::Recreate), true)),
+            ("address changed", instance(Started), moved, running, PLAIN, work(Some(Cause::Recreate), true)),
+            (
+                "recreate and resize",
+                instance(Started),
+                disk,
+                running,
+                RECREATE,
+                work(Some(Cause::Recreate), true),
+            ),
+            ("stop", instance(Stopped), wanted(), running, PLAIN, work(Some(Cause::Stop), false)),
+            ("stopped stays", instance(Stopped), wanted(), Some(J::Stopped), PLAIN, Work::Nothing),
+            (
+                "stopped, config changed",
+                instance(Stopped),
+                hash.clone(),
+                Some(J::Stopped),
+                PLAIN,
+                work(None, false),
+            ),
+            ("stopped, restart", instance(Stopped), wanted(), Some(J::Stopped), RESTART, Work::Nothing),
+            (
+                "recreate of stopped",
+                instance(Stopped),
+                wanted(),
+                Some(J::Stopped),
+                RECREATE,
+                work(None, true),
+            ),
+            ("start", instance(Started), wanted(), Some(J::Stopped), PLAIN, work(None, false)),
+            ("stop --hard", instance(Detached), wanted(), running, PLAIN, work(Some(Cause::HardStop), false)),
+            (
+                "stop --hard of stopped",
+                instance(Detached),
+                wanted(),
+                Some(J::Stopped),
+                PLAIN,
+                work(None, false),
+            ),
+            ("detached stays", instance(Detached), hash, None, RECREATE, Work::Nothing),
+        ];
+        for (row, now, wanted, state, asked, expected) in rows {
+            assert_eq!(decide(&now, &wanted, state, asked), expected, "{row}");
+        }
+    }
+}

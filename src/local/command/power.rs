@@ -1,0 +1,128 @@
+//! `start`, `stop`, `restart`, `recreate`.
+
+use anyhow::Result;
+
+use super::{Session, identities};
+use crate::local::agent::drain::Cause;
+use crate::local::change::Asked;
+use crate::local::director::{Director, is_service};
+use crate::local::model::Identity;
+use crate::local::preparation::Prepared;
+use crate::local::slug::Slug;
+use crate::local::state::{Deployment, Desired};
+use crate::report::Complaint;
+
+/// Which of the four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Start what is stopped or detached.
+    Start,
+    /// Stop; the machine stays.
+    Stop,
+    /// Stop; the machine goes, the disk stays.
+    StopHard,
+    /// Stop and start.
+    Restart,
+    /// Make the machine anew; the disk stays.
+    Recreate,
+}
+
+/// What a person typed.
+#[derive(Debug, Clone)]
+pub struct Power {
+    /// Which of the four.
+    pub verb: Verb,
+    /// Which instances; all if not given.
+    pub slug: Option<Slug>,
+    /// Leave pre-stop and drain out.
+    pub skip_drain: bool,
+    /// Work on this one instance only, whatever the others need.
+    pub no_converge: bool,
+}
+
+/// Carries it out.
+pub fn run(session: &Session, typed: &Power) -> Result<()> {
+    let deployment = session.open()?;
+    let chosen: Vec<Identity> =
+        Slug::choose(typed.slug.as_ref(), &identities(&deployment))?.into_iter().cloned().collect();
+    if typed.no_converge && !typed.slug.as_ref().is_some_and(Slug::is_single) {
+        return Err(Complaint::failed(
+            "--no-converge works on a single instance",
+            "without convergence the order of a deploy is not kept",
+            "name one as GROUP/ID or GROUP/INDEX",
+        )
+        .into());
+    }
+    session.console.line(&format!("Using deployment '{}'\n", deployment.record().name))?;
+    session.console.confirm()?;
+    let _lock = session.lock(typed.verb.word())?;
+    session.choose_cycle(&deployment)?;
+    let (prepared, yaml) = session.prepare_last(&deployment)?;
+    let chosen: Vec<Identity> =
+        chosen.into_iter().filter(|identity| is_service(&prepared, &identity.group)).collect();
+    note_desired(&deployment, typed.verb, &chosen)?;
+    session.task(typed.verb.purpose(), &deployment, typed.skip_drain, |director| {
+        if typed.no_converge {
+            return chosen.iter().try_for_each(|identity| alone(director, &prepared, typed.verb, identity));
+        }
+        director.converge(&prepared, &|identity| {
+            let asked = chosen.iter().any(|one| one.id == identity.id);
+            Asked {
+                restart: asked && typed.verb == Verb::Restart,
+                recreate: asked && typed.verb == Verb::Recreate,
+            }
+        })?;
+        director.record_success(&prepared, &yaml)
+    })
+}
+
+/// How operators want instances outlives the command, also one that is killed.
+fn note_desired(deployment: &Deployment, verb: Verb, chosen: &[Identity]) -> Result<()> {
+    deployment.change(|record| {
+        for instance in &mut record.instances {
+            if !chosen.iter().any(|identity| identity.id == instance.identity.id) {
+                continue;
+            }
+            instance.desired = match (verb, instance.desired) {
+                (Verb::Start | Verb::Restart, _) => Desired::Started,
+                (Verb::Stop, _) => Desired::Stopped,
+                (Verb::StopHard, _) => Desired::Detached,
+                // Made anew as it was: a stopped one stays stopped, a detached one comes back.
+                (Verb::Recreate, Desired::Stopped) => Desired::Stopped,
+                (Verb::Recreate, Desired::Started | Desired::Detached) => Desired::Started,
+            };
+        }
+    })
+}
+
+fn alone(director: &Director<'_>, prepared: &Prepared, verb: Verb, identity: &Identity) -> Result<()> {
+    let (cause, recreate) = match verb {
+        Verb::Start => (None, false),
+        // A restart without convergence is a stop and a start.
+        Verb::Stop | Verb::Restart => (Some(Cause::Stop), false),
+        Verb::StopHard => (Some(Cause::HardStop), false),
+        Verb::Recreate => (Some(Cause::Recreate), true),
+    };
+    director.without_convergence(prepared, identity, cause.as_ref(), recreate)
+}
+
+impl Verb {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::StopHard => "stop --hard",
+            Self::Restart => "restart",
+            Self::Recreate => "recreate",
+        }
+    }
+
+    fn purpose(self) -> &'static str {
+        match self {
+            Self::Start => "Starting instances",
+            Self::Stop | Self::StopHard => "Stopping instances",
+            Self::Restart => "Restarting instances",
+            Self::Recreate => "Recreating instances",
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `ssh`.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{Session, identities, needs_root};
+use crate::local::slug::Slug;
+use crate::local::{instance, sandbox};
+use crate::report::Complaint;
+
+/// Becomes a login shell of root inside an instance, running `command` if there is one; returns only to
+/// tell why that failed.
+pub fn run(session: &Session, slug: &Slug, command: Option<&str>) -> Result<()> {
+    needs_root()?;
+    let deployment = session.open()?;
+    let all = identities(&deployment);
+    let chosen = Slug::choose(Some(slug), &all)?;
+    let [one] = chosen.as_slice() else {
+        return Err(Complaint::failed(
+            format!("{} instances fit", chosen.len()),
+            "a command's output and exit code are those of one instance",
+            "name it as GROUP/INDEX or GROUP/ID",
+        )
+        .into());
+    };
+    let directory = deployment.instance_directory(one);
+    if !instance::exists(&directory) {
+        return Err(Complaint::failed(
+            format!("{one} has no machine"),
+            "it was stopped with --hard, or its creation failed",
+            format!("`etcd-local start {}` makes it again", one.slug()),
+        )
+        .into());
+    }
+    sandbox::enter(&directory)?;
+    let mut shell = Command::new("bash");
+    shell.arg("-l").current_dir("/root");
+    // A login begins with nothing of the caller's environment but the terminal.
+    let terminal = std::env::var_os("TERM");
+    shell.env_clear().envs([
+        ("HOME", "/root"),
+        ("USER", "root"),
+        ("LOGNAME", "root"),
+        ("SHELL", "/bin/bash"),
+    ]);
+    shell.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    shell.envs(terminal.map(|terminal| ("TERM", terminal)));
+    if let Some(command) = command {
+        shell.arg("-c").arg(command);
+    }
+    Err(shell.exec()).context("run bash")
+}

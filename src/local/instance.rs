@@ -1,0 +1,251 @@
+//! The virtual machine of an instance, as far as a directory can be one: made, given jobs and
+//! packages, given a disk, switched off, removed. Each step may be repeated after a kill.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ring::digest;
+
+use super::bpm::BPM;
+use super::bpm::vcap::Vcap;
+use super::layout::InstanceDir;
+use super::model::Identity;
+use super::monit::MONIT;
+use super::package::link;
+use super::process;
+use super::render::{RenderedInstance, RenderedJob};
+use super::state::Disk;
+use crate::atomic_file;
+
+/// How long switching an instance off may take.
+const SWITCH_OFF_WAIT: Duration = Duration::from_secs(20);
+
+/// Makes the machine: fresh `/var/vcap`, hosts file and profile.d; whatever was there before is gone.
+pub fn create(instance: &InstanceDir, identity: &Identity, hosts: &str) -> Result<()> {
+    delete(instance)?;
+    let root = instance.root();
+    let root_new = root.with_extension("new");
+    remove_tree(&root_new)?;
+    let made = [
+        "bosh/bin",
+        "data/jobs",
+        "data/packages",
+        "data/sys/log",
+        "data/sys/run",
+        "instance",
+        "jobs",
+        "monit/job",
+        "packages",
+        "store",
+    ];
+    for directory in made {
+        let path = root_new.join(directory);
+        fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+    }
+    symlink("data/sys", root_new.join("sys")).context("link sys to data/sys")?;
+    let az = identity.az.as_deref().unwrap_or_default();
+    for (name, value) in [
+        ("id", identity.id.as_str()),
+        ("az", az),
+        ("name", &identity.group),
+        ("deployment", &identity.deployment),
+    ] {
+        atomic_file::write(&root_new.join("instance").join(name), value.as_bytes(), 0o644)
+            .with_context(|| format!("write instance/{name}"))?;
+    }
+    copy_profile_d(&instance.profile_d())?;
+    write_hosts(instance, hosts)?;
+    fs::rename(&root_new, &root).with_context(|| format!("name {}", root.display()))?;
+    refresh_shims(instance)
+}
+
+/// Switches the machine off and removes it. Disks stay.
+pub fn delete(instance: &InstanceDir) -> Result<()> {
+    switch_off(instance)?;
+    detach_disk(instance)?;
+    for path in [instance.root(), instance.profile_d(), instance.running_scripts()] {
+        remove_tree(&path)?;
+    }
+    Ok(())
+}
+
+/// Removes all that belongs to an instance except its disk.
+pub fn forget(instance: &InstanceDir) -> Result<()> {
+    delete(instance)?;
+    remove_tree(instance.path())
+}
+
+/// Ends all processes of the instance, the supervisor among them, as pulling the plug does.
+pub fn switch_off(instance: &InstanceDir) -> Result<()> {
+    process::Home::of(&instance.root()).map_or(Ok(()), |home| {
+        home.switch_off(SWITCH_OFF_WAIT)
+            .with_context(|| format!("switch off the instance in {}", instance.path().display()))
+    })
+}
+
+fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn copy_profile_d(target: &Path) -> Result<()> {
+    fs::create_dir_all(target).with_context(|| format!("make {}", target.display()))?;
+    let Ok(entries) = fs::read_dir("/etc/profile.d") else { return Ok(()) };
+    for entry in entries {
+        let path = entry.context("list /etc/profile.d")?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            fs::copy(&path, target.join(name)).with_context(|| format!("copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the hosts file in place: processes that run already have this very inode as `/etc/hosts`.
+pub fn write_hosts(instance: &InstanceDir, text: &str) -> Result<()> {
+    let path = instance.hosts();
+    let tell = || format!("write {}", path.display());
+    if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(());
+    }
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(tell)?;
+    // One write, then the length: a reader in between sees old lines after the new ones, never none.
+    file.write_all(text.as_bytes()).with_context(tell)?;
+    file.set_len(text.len() as u64).with_context(tell)
+}
+
+/// Shows a persistent disk at `/var/vcap/store` to all processes started from now on.
+pub fn attach_disk(instance: &InstanceDir, disk: &Disk, disk_directory: &Path) -> Result<()> {
+    fs::create_dir_all(disk_directory).with_context(|| format!("make {}", disk_directory.display()))?;
+    link(&Path::new("../../disks").join(&disk.id), &instance.attached_disk())
+}
+
+/// Takes the disk away from processes started from now on; its content stays.
+pub fn detach_disk(instance: &InstanceDir) -> Result<()> {
+    match fs::remove_file(instance.attached_disk()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("detach the disk"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the machine is complete.
+pub fn exists(instance: &InstanceDir) -> bool {
+    process::Home::of(&instance.root()).is_some()
+}
+
+/// Programs inside the instance that come back to this one; written anew by each command, since this
+/// program may have moved.
+pub fn refresh_shims(instance: &InstanceDir) -> Result<()> {
+    shim(&instance.root().join("bosh/bin/monit"), MONIT)?;
+    let bpm = instance.job("bpm").join("bin/bpm");
+    if bpm.exists() { shim(&bpm, BPM) } else { Ok(()) }
+}
+
+fn shim(path: &Path, subcommand: &str) -> Result<()> {
+    let text = shim_text(subcommand)?;
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    atomic_file::write(path, text.as_bytes(), 0o755).with_context(|| format!("write {}", path.display()))
+}
+
+fn shim_text(subcommand: &str) -> Result<String> {
+    let program = std::env::current_exe().context("find this program")?;
+    let program = program.display().to_string().replace('\'', r"'\''");
+    Ok(format!("#!/bin/sh\nexec '{program}' {subcommand} \"$@\"\n"))
+}
+
+/// Lays the jobs down: `/var/vcap/jobs/JOB` points to a directory named after its content.
+pub fn configure(instance: &InstanceDir, rendered: &RenderedInstance, vcap: Vcap) -> Result<()> {
+    let jobs = instance.root().join("jobs");
+    for job in &rendered.jobs {
+        lay_down(instance, job, vcap).with_context(|| format!("lay down job '{}'", job.name))?;
+    }
+    let wanted: BTreeSet<&str> = rendered.jobs.iter().map(|job| job.name.as_str()).collect();
+    for entry in fs::read_dir(&jobs).context("list jobs")? {
+        let entry = entry.context("list jobs")?;
+        if !wanted.contains(entry.file_name().to_string_lossy().as_ref()) {
+            fs::remove_file(entry.path()).context("take a job away")?;
+        }
+    }
+    // What monit watches is written by the start that follows.
+    write_monit_files(instance, &[])
+}
+
+/// Tells monit which processes there are: the rendered `monit` of each job, in the agent's order.
+pub fn write_monit_files(instance: &InstanceDir, jobs: &[RenderedJob]) -> Result<()> {
+    let directory = instance.monit().join("job");
+    remove_tree(&directory)?;
+    fs::create_dir_all(&directory).context("make the directory of monit files")?;
+    for (position, job) in jobs.iter().rev().enumerate() {
+        let path = directory.join(format!("{position:04}_{}.monitrc", job.name));
+        atomic_file::write(&path, job.monit.as_bytes(), 0o600)
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn lay_down(instance: &InstanceDir, job: &RenderedJob, vcap: Vcap) -> Result<()> {
+    let version = content_hash(job);
+    let place = instance.root().join("data/jobs").join(&job.name).join(&version);
+    if !place.exists() {
+        let beside = place.with_extension("partial");
+        remove_tree(&beside)?;
+        directory(&beside, 0o750, vcap)?;
+        for file in &job.files {
+            let path = beside.join(&file.path);
+            let mut parents: Vec<&Path> =
+                path.ancestors().skip(1).take_while(|parent| *parent != beside).collect();
+            parents.reverse();
+            for parent in parents {
+                directory(parent, 0o750, vcap)?;
+            }
+            atomic_file::write(&path, file.content.as_bytes(), file.mode)
+                .and_then(|()| chown(&path, Some(0), Some(vcap.group)))
+                .with_context(|| format!("write {}", file.path))?;
+        }
+        if job.name == "bpm" {
+            directory(&beside.join("bin"), 0o750, vcap)?;
+            shim(&beside.join("bin/bpm"), BPM)?;
+        }
+        fs::rename(&beside, &place).with_context(|| format!("name {}", place.display()))?;
+    }
+    for kind in ["data", "data/sys/log", "data/sys/run"] {
+        let path = instance.root().join(kind).join(&job.name);
+        if !path.exists() {
+            directory(&path, 0o770, vcap)?;
+        }
+    }
+    link(&Path::new("../data/jobs").join(&job.name).join(&version), &instance.job(&job.name))
+}
+
+fn directory(path: &Path, mode: u32, vcap: Vcap) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .and_then(|()| chown(path, Some(0), Some(vcap.group)))
+        .with_context(|| format!("make {}", path.display()))
+}
+
+fn content_hash(job: &RenderedJob) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for file in &job.files {
+        for part in [file.path.as_bytes(), file.content.as_bytes()] {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+        context.update(&file.mode.to_be_bytes());
+    }
+    context.finish().as_ref()[..20].iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,294 @@
+//! Work on one instance, step by step as the Director does it. Every step is recorded before the next
+//! begins and may be repeated: an instance that is touched is dirty until all of it is done.
+//! docs/contract.md#lifecycle
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::agent::drain::Cause;
+use super::agent::script::{self, Script};
+use super::bpm::vcap::Vcap;
+use super::change::{Wanted, Work};
+use super::instance;
+use super::layout::{InstanceDir, StateDir};
+use super::manifest::WatchTime;
+use super::model::Identity;
+use super::monit::{JobState, Request, Status, Which, client};
+use super::package;
+use super::render::RenderedInstance;
+use super::state::{Applied, Deployment, Desired, Disk, Instance};
+use super::task::Step;
+use crate::fail_point;
+
+/// Everything a worker needs besides the instance.
+pub struct Worker<'a> {
+    /// Where everything lies.
+    pub state: &'a StateDir,
+    /// The record.
+    pub deployment: &'a Deployment,
+    /// How often processes are looked at.
+    pub cycle: Duration,
+    /// Leave pre-stop and drain out.
+    pub skip_drain: bool,
+    /// User vcap.
+    pub vcap: Vcap,
+}
+
+/// What one instance will be given.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// How it should be.
+    pub wanted: &'a Wanted,
+    /// Its jobs.
+    pub rendered: &'a RenderedInstance,
+    /// How long its processes may take to run.
+    pub watch: WatchTime,
+}
+
+impl Worker<'_> {
+    fn directory(&self, identity: &Identity) -> InstanceDir {
+        self.deployment.instance_directory(identity)
+    }
+
+    fn known(&self, identity: &Identity) -> Result<Instance> {
+        let missing = || anyhow!("there is no record of {identity}");
+        self.deployment.instance(&identity.id).ok_or_else(missing)
+    }
+
+    /// What the agent of an instance says; `None` without a machine. Starts its supervisor if that died.
+    pub fn job_state(&self, identity: &Identity) -> Result<Option<JobState>> {
+        let directory = self.directory(identity);
+        if !self.known(identity)?.has_vm || !instance::exists(&directory) {
+            return Ok(None);
+        }
+        instance::refresh_shims(&directory)?;
+        let answer = client::ask(&directory, self.cycle, &Request::Summary)?;
+        Ok(Some(JobState::of(is_marked_stopped(&directory), &answer.services)))
+    }
+
+    /// Makes the machine of an instance; jobs are not started.
+    pub fn create_vm(&self, identity: &Identity, hosts: &str) -> Result<()> {
+        let directory = self.directory(identity);
+        fs::create_dir_all(directory.path())
+            .with_context(|| format!("make {}", directory.path().display()))?;
+        self.deployment.change_instance(&identity.id, |instance| {
+            (instance.has_vm, instance.applied, instance.dirty) = (false, None, true);
+        })?;
+        instance::create(&directory, identity, hosts)?;
+        let disk = self.known(identity)?.disk;
+        if let Some(disk) = &disk {
+            instance::attach_disk(&directory, disk, &self.deployment.directory().disk(&disk.id))?;
+        }
+        self.deployment.change_instance(&identity.id, |instance| instance.has_vm = true)
+    }
+
+    fn delete_vm(&self, identity: &Identity) -> Result<()> {
+        self.deployment.change_instance(&identity.id, |instance| {
+            (instance.has_vm, instance.applied) = (false, None);
+        })?;
+        instance::delete(&self.directory(identity))
+    }
+
+    /// Brings an instance to what is wanted.
+    pub fn update(
+        &self,
+        step: &Step<'_>,
+        identity: &Identity,
+        work: &Work,
+        given: Given<'_>,
+        hosts: &str,
+    ) -> Result<()> {
+        let Work::Update { stop, recreate } = work else { return Ok(()) };
+        let directory = self.directory(identity);
+        self.deployment.change_instance(&identity.id, |instance| instance.dirty = true)?;
+        if let Some(cause) = stop {
+            self.stop_sequence(step, identity, cause, given.wanted.disk_mib)?;
+        }
+        fail_point::reach("local:stopped");
+        let desired = self.known(identity)?.desired;
+        if desired == Desired::Detached {
+            step.doing("deleting vm");
+            self.delete_vm(identity)?;
+            return self.deployment.change_instance(&identity.id, |instance| instance.dirty = false);
+        }
+        if *recreate || !self.known(identity)?.has_vm {
+            step.doing("recreating vm");
+            self.create_vm(identity, hosts)?;
+        }
+        self.converge_disk(identity, given.wanted.disk_mib)?;
+        step.doing("installing packages");
+        package::install(self.state, &directory, &given.wanted.packages)?;
+        step.doing("configuring jobs");
+        instance::configure(&directory, given.rendered, self.vcap)?;
+        self.deployment.change_instance(&identity.id, |instance| {
+            instance.applied = Some(Applied {
+                configuration_hash: given.wanted.configuration_hash.clone(),
+                packages: given.wanted.packages.clone(),
+                jobs: given.wanted.jobs.clone(),
+            });
+        })?;
+        fail_point::reach("local:configured");
+        if desired == Desired::Started {
+            self.start(step, identity, given)?;
+        } else {
+            mark_stopped(&directory)?;
+        }
+        self.deployment.change_instance(&identity.id, |instance| instance.dirty = false)
+    }
+
+    /// pre-start, start, watch, post-start.
+    pub fn start(&self, step: &Step<'_>, identity: &Identity, given: Given<'_>) -> Result<()> {
+        let (directory, jobs) = (self.directory(identity), &given.wanted.jobs);
+        step.doing("executing pre-start");
+        script::run(&directory, jobs, Script::PreStart, &[])?;
+        step.doing("starting jobs");
+        instance::write_monit_files(&directory, &given.rendered.jobs)?;
+        unmark_stopped(&directory)?;
+        let reloaded = client::ask(&directory, self.cycle, &Request::Reload)?;
+        let started = client::ask(&directory, self.cycle, &Request::Start(Which::Vcap))?;
+        for warning in reloaded.warnings.iter().chain(&started.warnings) {
+            step.warning(&format!("{identity}: {warning}"));
+        }
+        fail_point::reach("local:started");
+        self.watch(identity, given.watch)?;
+        step.doing("executing post-start");
+        script::run(&directory, jobs, Script::PostStart, &[])
+    }
+
+    /// Waits the shortest time, then looks until everything runs or the longest time is over.
+    fn watch(&self, identity: &Identity, watch: WatchTime) -> Result<()> {
+        let begin = Instant::now();
+        std::thread::sleep(Duration::from_millis(watch.min_ms));
+        let pause =
+            Duration::from_millis((watch.max_ms.saturating_sub(watch.min_ms) / 9).clamp(1000, 15_000));
+        let directory = self.directory(identity);
+        loop {
+            let services = client::ask(&directory, self.cycle, &Request::Summary)?.services;
+            if JobState::of(is_marked_stopped(&directory), &services) == JobState::Running {
+                return Ok(());
+            }
+            if begin.elapsed() + pause > Duration::from_millis(watch.max_ms) {
+                let failed: Vec<&str> = services
+                    .iter()
+                    .filter(|service| service.status != Status::Running)
+                    .map(|service| service.name.as_str())
+                    .collect();
+                return Err(anyhow!(
+                    "'{identity}' is not running after update. Review logs for failed jobs: {}",
+                    failed.join(", ")
+                ));
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// pre-stop, unmonitor and drain, stop, post-stop.
+    pub fn stop_sequence(
+        &self,
+        step: &Step<'_>,
+        identity: &Identity,
+        cause: &Cause,
+        wanted_disk_mib: u32,
+    ) -> Result<()> {
+        let (directory, known) = (self.directory(identity), self.known(identity)?);
+        let jobs = known.jobs();
+        if self.skip_drain {
+            step.doing("skipped pre-stop & drain");
+        } else {
+            step.doing("executing pre-stop");
+            script::run(&directory, &jobs, Script::PreStop, &cause.pre_stop_environment())?;
+            step.doing("executing drain");
+            client::ask(&directory, self.cycle, &Request::Unmonitor(Which::Vcap))?;
+            script::drain(&directory, &jobs, cause, known.disk_mib(), wanted_disk_mib)?;
+        }
+        fail_point::reach("local:drained");
+        step.doing("stopping jobs");
+        client::ask(&directory, self.cycle, &Request::Stop(Which::Vcap))?;
+        mark_stopped(&directory)?;
+        step.doing("executing post-stop");
+        script::run(&directory, &jobs, Script::PostStop, &[])
+    }
+
+    /// Gives, resizes or takes the persistent disk of an instance whose processes are stopped.
+    fn converge_disk(&self, identity: &Identity, wanted_mib: u32) -> Result<()> {
+        let (directory, now) = (self.directory(identity), self.known(identity)?);
+        if now.disk_mib() == wanted_mib && (wanted_mib == 0 || directory.attached_disk().exists()) {
+            return Ok(());
+        }
+        if wanted_mib == 0 {
+            instance::detach_disk(&directory)?;
+            self.orphan_disk(identity)?;
+        } else {
+            let id = now.disk.map_or_else(|| uuid::Uuid::new_v4().to_string(), |disk| disk.id);
+            let disk = Disk { id, mib: wanted_mib };
+            // Recorded first: a disk that nobody knows of could never be found again.
+            self.deployment.change_instance(&identity.id, |instance| instance.disk = Some(disk.clone()))?;
+            instance::attach_disk(&directory, &disk, &self.deployment.directory().disk(&disk.id))?;
+        }
+        // It sees the mounts of the time it was started, and so would all that it starts.
+        client::quit(&directory)
+    }
+
+    /// Moves the disk of an instance to where disks of the gone are kept.
+    fn orphan_disk(&self, identity: &Identity) -> Result<()> {
+        let Some(disk) = self.known(identity)?.disk else { return Ok(()) };
+        let from = self.deployment.directory().disk(&disk.id);
+        if from.exists() {
+            let orphans = self.state.orphaned_disks(&identity.deployment);
+            fs::create_dir_all(&orphans).with_context(|| format!("make {}", orphans.display()))?;
+            let to = orphans.join(format!("{}-{}-{}", identity.group, identity.id, disk.id));
+            fs::rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))?;
+        }
+        self.deployment.change_instance(&identity.id, |instance| instance.disk = None)
+    }
+
+    /// Stops an instance for good, also one that is stopped already; nothing of a detached one can run.
+    pub fn delete(&self, step: &Step<'_>, identity: &Identity, cause: &Cause) -> Result<()> {
+        let known = self.known(identity)?;
+        let directory = self.directory(identity);
+        self.deployment.change_instance(&identity.id, |instance| instance.dirty = true)?;
+        if known.has_vm && instance::exists(&directory) && known.applied.is_some() {
+            self.stop_sequence(&step.quiet(), identity, cause, 0)?;
+        }
+        self.delete_vm(identity)?;
+        fail_point::reach("local:deleted-vm");
+        self.orphan_disk(identity)?;
+        instance::forget(&directory)?;
+        self.deployment.change(|record| record.instances.retain(|one| one.identity.id != identity.id))
+    }
+
+    /// Removes the machine without a word to its jobs.
+    pub fn discard(&self, identity: &Identity) -> Result<()> {
+        self.delete_vm(identity)
+    }
+
+    /// Runs post-deploy in all jobs of an instance.
+    pub fn post_deploy(&self, identity: &Identity) -> Result<()> {
+        let jobs = self.known(identity)?.jobs();
+        script::run(&self.directory(identity), &jobs, Script::PostDeploy, &[])
+    }
+}
+
+fn stopped_marker(directory: &InstanceDir) -> std::path::PathBuf {
+    directory.monit().join("stopped")
+}
+
+/// Whether the agent was told to stop the jobs.
+pub fn is_marked_stopped(directory: &InstanceDir) -> bool {
+    stopped_marker(directory).exists()
+}
+
+fn mark_stopped(directory: &InstanceDir) -> Result<()> {
+    fs::File::create(stopped_marker(directory)).map(drop).context("mark the jobs as stopped")
+}
+
+fn unmark_stopped(directory: &InstanceDir) -> Result<()> {
+    match fs::remove_file(stopped_marker(directory)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("mark the jobs as started")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,307 @@
+//! One look at the whole cluster, as `etcd-status` shows it: what each launcher decided and why, and
+//! what each etcd says of itself.
+//!
+//! Every instance is asked in parallel under one deadline, so that a cluster that is half down is told
+//! about as quickly as a healthy one.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::etcd::client::{EtcdClient, Membership, Status};
+use crate::etcd::id::{ClusterId, MemberId};
+use crate::etcd::member::Member;
+use crate::job::config::{JobConfig, Peer};
+use crate::job::reach::{self, Reach};
+use crate::lifecycle::launcher_page;
+
+/// The version of the JSON this tool prints. Fields are added, never changed, within one version.
+pub const VERSION: u32 = 1;
+/// No instance is waited for longer.
+const LIMIT: Duration = Duration::from_millis(1500);
+
+/// The whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClusterStatus {
+    /// Version of this document.
+    pub version: u32,
+    /// The deployment.
+    pub deployment: String,
+    /// The cluster, where a member tells it through a linearizable read.
+    pub cluster_id: Option<ClusterId>,
+    /// The leader, likewise.
+    pub leader: Option<MemberId>,
+    /// The member list, likewise; empty without quorum.
+    pub members: Vec<Member>,
+    /// Every instance of the link.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InstanceStatus {
+    /// Instance id.
+    pub instance: String,
+    /// DNS name or address.
+    pub address: String,
+    /// Whether it serves linearizable reads; the reason if not.
+    pub ready: Result<(), String>,
+    /// Its launcher's last decision; the reason if it does not answer.
+    pub launcher: Result<Decision, String>,
+    /// Its etcd; the reason if it does not answer.
+    pub etcd: Result<EtcdStatus, String>,
+}
+
+/// What a launcher decided last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// Row of the launch table.
+    pub row: u64,
+    /// Name of the plan.
+    pub plan: String,
+    /// Why, in a sentence.
+    pub because: String,
+    /// What its disk is.
+    pub disk: String,
+    /// How far it is.
+    pub progress: String,
+}
+
+/// What an etcd says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EtcdStatus {
+    /// Server version.
+    pub server: String,
+    /// Member id.
+    pub member_id: MemberId,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// Whether it is a learner.
+    pub is_learner: bool,
+    /// Raft term.
+    pub raft_term: u64,
+    /// Applied raft index.
+    pub raft_applied_index: u64,
+    /// Size of the backend in bytes.
+    pub db_size_bytes: i64,
+    /// Alarms and complaints.
+    pub errors: Vec<String>,
+}
+
+impl ClusterStatus {
+    /// Whether every instance of the link serves and is a voter.
+    pub fn is_healthy(&self) -> bool {
+        self.cluster_id.is_some()
+            && self.instances.iter().all(|instance| {
+                instance.ready.is_ok()
+                    && instance.etcd.as_ref().is_ok_and(|etcd| !etcd.is_learner && etcd.errors.is_empty())
+            })
+    }
+}
+
+/// Asks everybody.
+pub async fn gather(job: &JobConfig, reach: &Reach) -> ClusterStatus {
+    let mut questions = tokio::task::JoinSet::new();
+    for (place, peer) in job.instances.iter().cloned().enumerate() {
+        let reach = reach.clone();
+        questions.spawn(async move { (place, ask(&peer, &reach).await) });
+    }
+    let mut answers = questions.join_all().await;
+    answers.sort_by_key(|(place, _)| *place);
+    let membership = answers.iter().find_map(|(_, (_, membership))| membership.clone());
+    let instances: Vec<InstanceStatus> = answers.into_iter().map(|(_, (instance, _))| instance).collect();
+    ClusterStatus {
+        version: VERSION,
+        deployment: job.spec.deployment.clone(),
+        cluster_id: membership.as_ref().map(|membership| membership.cluster_id),
+        leader: instances
+            .iter()
+            .filter_map(|instance| instance.etcd.as_ref().ok())
+            .find(|etcd| etcd.is_leader)
+            .map(|etcd| etcd.member_id),
+        members: membership.map(|membership| membership.members).unwrap_or_default(),
+        instances,
+    }
+}
+
+async fn ask(peer: &Peer, reach: &Reach) -> (InstanceStatus, Option<Membership>) {
+    let launcher = reach::launcher(peer);
+    let (state, ready, etcd) = tokio::join!(
+        launcher_page(&launcher, "/state", reach, LIMIT),
+        launcher_page(&launcher, "/readyz", reach, LIMIT),
+        ask_etcd(peer, reach),
+    );
+    let launcher = match state {
+        Ok(page) => serde_json::from_slice::<Value>(&page.body)
+            .map(|state| decision(&state))
+            .map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let ready = match ready {
+        Ok(page) if page.status == 200 => Ok(()),
+        Ok(page) => Err(String::from_utf8_lossy(&page.body).trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let (etcd, membership) = match etcd {
+        Ok((status, membership)) => (Ok(etcd_status(&status)), membership),
+        Err(error) => (Err(error), None),
+    };
+    let status = InstanceStatus {
+        instance: peer.instance.clone(),
+        address: peer.address.clone(),
+        ready,
+        launcher,
+        etcd,
+    };
+    (status, membership)
+}
+
+async fn ask_etcd(peer: &Peer, reach: &Reach) -> Result<(Status, Option<Membership>), String> {
+    let mut client = EtcdClient::connect(&reach::etcd(peer), reach.grpc.clone(), LIMIT)
+        .await
+        .map_err(|error| error.to_string())?;
+    let status = client.status().await.map_err(|error| error.to_string())?;
+    // Without quorum there is no list anybody should act on; the status above is told all the same.
+    let membership = client.linearizable_members().await.ok();
+    Ok((status, membership))
+}
+
+fn decision(state: &Value) -> Decision {
+    let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
+    Decision {
+        row: state["row"].as_u64().unwrap_or_default(),
+        plan: text("plan"),
+        because: text("because"),
+        disk: text("disk"),
+        progress: text("progress"),
+    }
+}
+
+fn etcd_status(status: &Status) -> EtcdStatus {
+    EtcdStatus {
+        server: status.version.clone(),
+        member_id: status.member_id,
+        is_leader: status.leader == Some(status.member_id),
+        is_learner: status.is_learner,
+        raft_term: status.raft_term,
+        raft_applied_index: status.raft_applied_index,
+        db_size_bytes: status.db_size_bytes,
+        errors: status.errors.clone(),
+    }
+}
+
+/// The table for people.
+pub fn table(status: &ClusterStatus) -> String {
+    let mut text = String::new();
+    let cluster = status.cluster_id.map_or_else(|| "no quorum".to_owned(), |id| format!("cluster {id}"));
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        text.write_fmt(arguments)
+            .and_then(|()| text.write_char('\n'))
+            .expect("writing to a String cannot fail");
+    };
+    line(format_args!("Deployment '{}', {cluster}, {} members\n", status.deployment, status.members.len()));
+    for instance in &status.instances {
+        let role = match &instance.etcd {
+            Ok(etcd) if etcd.is_leader => "leader",
+            Ok(etcd) if etcd.is_learner => "learner",
+            Ok(_) => "follower",
+            Err(_) => "down",
+        };
+        let ready = if instance.ready.is_ok() { "ready" } else { "not ready" };
+        line(format_args!("{}  {role}  {ready}  {}", instance.instance, instance.address));
+        match &instance.etcd {
+            Ok(etcd) => {
+                let mut errors = etcd.errors.join(", ");
+                if errors.is_empty() {
+                    errors.push_str("no alarms");
+                }
+                line(format_args!(
+                    "  etcd      member {}, {}, term {}, applied {}, {} KiB, {errors}",
+                    etcd.member_id,
+                    etcd.server,
+                    etcd.raft_term,
+                    etcd.raft_applied_index,
+                    etcd.db_size_bytes / 1024,
+                ));
+            }
+            Err(why) => line(format_args!("  etcd      {why}")),
+        }
+        match &instance.launcher {
+            Ok(decision) => line(format_args!(
+                "  launcher  row {}, {}: {} ({}, disk {})",
+                decision.row, decision.plan, decision.because, decision.progress, decision.disk
+            )),
+            Err(why) => line(format_args!("  launcher  {why}")),
+        }
+        if let Err(why) = &instance.ready {
+            line(format_args!("  ready     no: {why}"));
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(name: &str, ready: bool) -> InstanceStatus {
+        let down = || "connection refused".to_owned();
+        InstanceStatus {
+            instance: name.to_owned(),
+            address: format!("{name}.etcd.default.etcd.bosh"),
+            ready: if ready { Ok(()) } else { Err(down()) },
+            launcher: if ready {
+                Ok(Decision {
+                    row: 4,
+                    plan: "start".to_owned(),
+                    because: "its own cluster serves and lists it".to_owned(),
+                    disk: "data".to_owned(),
+                    progress: "success".to_owned(),
+                })
+            } else {
+                Err(down())
+            },
+            etcd: if ready {
+                Ok(EtcdStatus {
+                    server: "3.6.16".to_owned(),
+                    member_id: MemberId(10),
+                    is_leader: true,
+                    is_learner: false,
+                    raft_term: 2,
+                    raft_applied_index: 9,
+                    db_size_bytes: 20480,
+                    errors: Vec::new(),
+                })
+            } else {
+                Err(down())
+            },
+        }
+    }
+
+    #[test]
+    fn the_table_tells_role_decision_and_what_is_wrong() {
+        let status = ClusterStatus {
+            version: VERSION,
+            deployment: "etcd".to_owned(),
+            cluster_id: Some(ClusterId(0xabc)),
+            leader: Some(MemberId(10)),
+            members: Vec::new(),
+            instances: vec![instance("a", true), instance("b", false)],
+        };
+
+        assert!(!status.is_healthy());
+        insta::assert_snapshot!(table(&status), @r"
+        Deployment 'etcd', cluster abc, 0 members
+
+        a  leader  ready  a.etcd.default.etcd.bosh
+          etcd      member a, 3.6.16, term 2, applied 9, 20 KiB, no alarms
+          launcher  row 4, start: its own cluster serves and lists it (success, disk data)
+        b  down  not ready  b.etcd.default.etcd.bosh
+          etcd      connection refused
+          launcher  connection refused
+          ready     no: connection refused
+        ");
+    }
+}

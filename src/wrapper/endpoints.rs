@@ -1,0 +1,129 @@
+//! Whom to ask: the client URLs of the members, from what BOSH rendered.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::etcd::id::ClientUrl;
+use crate::report::Complaint;
+
+/// Which members are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the peer link; etcdctl goes on to the next if one does not answer.
+    Cluster,
+    /// The one of this instance.
+    Instance,
+}
+
+impl Scope {
+    /// `LOCAL=true`, the wrapper's only switch.
+    pub fn from_variable(local: Option<&OsStr>) -> Self {
+        if local == Some(OsStr::new("true")) { Self::Instance } else { Self::Cluster }
+    }
+}
+
+/// The part of `job.json` that is needed here. The checks of all of it are pre-start's.
+#[derive(Deserialize)]
+struct Job {
+    properties: Properties,
+    spec: Instance,
+    links: Links,
+}
+
+#[derive(Deserialize)]
+struct Properties {
+    client_port: u16,
+}
+
+#[derive(Deserialize)]
+struct Links {
+    etcd_peers: Option<Peers>,
+}
+
+#[derive(Deserialize)]
+struct Peers {
+    instances: Vec<Instance>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    address: String,
+}
+
+/// The value of `--endpoints`.
+pub fn load(job_json: &Path, scope: Scope) -> Result<String, Complaint> {
+    let unusable = |why: String| {
+        Complaint::failed(
+            format!("{} cannot be used: {why}", job_json.display()),
+            "it names the members, so etcdctl now asks 127.0.0.1:2379, where none may listen",
+            "call etcdctl as root, or give --endpoints; docs/etcdctl.md#troubleshooting",
+        )
+    };
+    let text = std::fs::read(job_json).map_err(|error| unusable(error.to_string()))?;
+    endpoints(&text, scope).map_err(|error| unusable(error.to_string()))
+}
+
+fn endpoints(job_json: &[u8], scope: Scope) -> Result<String, serde_json::Error> {
+    let job: Job = serde_json::from_slice(job_json)?;
+    let instances = match (scope, job.links.etcd_peers) {
+        (Scope::Cluster, Some(peers)) => peers.instances,
+        // Without a link there is one member, this one.
+        (Scope::Cluster, None) | (Scope::Instance, _) => vec![job.spec],
+    };
+    let urls =
+        instances.iter().map(|instance| ClientUrl::https(&instance.address, job.properties.client_port));
+    Ok(urls.map(String::from).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = r#"{"version": 1, "properties": {"client_port": 2379, "peer_port": 2380},
+        "spec": {"id": "i", "address": "b.bosh"},
+        "links": {"etcd_peers": {"address": "q", "instances": [{"address": "a.bosh"}, {"address": "b.bosh"}]}}}"#;
+
+    #[test]
+    fn all_members_of_the_link_are_asked_and_only_this_one_with_local() {
+        assert_eq!(
+            endpoints(JOB.as_bytes(), Scope::Cluster).unwrap(),
+            "https://a.bosh:2379,https://b.bosh:2379"
+        );
+        assert_eq!(endpoints(JOB.as_bytes(), Scope::Instance).unwrap(), "https://b.bosh:2379");
+    }
+
+    #[test]
+    fn a_member_without_a_link_is_alone() {
+        let job = r#"{"properties": {"client_port": 4001}, "spec": {"address": "fd00::1"}, "links": {"etcd_peers": null}}"#;
+
+        assert_eq!(endpoints(job.as_bytes(), Scope::Cluster).unwrap(), "https://[fd00::1]:4001");
+    }
+
+    #[test]
+    fn only_the_word_true_is_local() {
+        for (value, scope) in [
+            (Some("true"), Scope::Instance),
+            (Some("false"), Scope::Cluster),
+            (Some(""), Scope::Cluster),
+            (Some("1"), Scope::Cluster),
+            (None, Scope::Cluster),
+        ] {
+            assert_eq!(Scope::from_variable(value.map(OsStr::new)), scope, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_torn_is_told_with_a_way_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let torn = directory.path().join("job.json");
+        crate::atomic_file::write(&torn, &JOB.as_bytes()[..40], 0o600).unwrap();
+
+        for path in [torn, directory.path().join("none.json")] {
+            let doubt = load(&path, Scope::Cluster).unwrap_err();
+            assert!(doubt.what.contains(path.to_str().unwrap()), "{doubt}");
+            assert!(doubt.next.contains("--endpoints"), "{doubt}");
+        }
+    }
+}
