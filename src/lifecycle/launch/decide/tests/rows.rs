@@ -89,7 +89,7 @@ fn rows_3_to_8_with_a_member_on_the_disk() {
     case( 3, "refuse", "the data is two releases behind",     &[data_of_version("3.4.0")]);
     case( 3, "refuse", "the cluster is of a later release",   &[data(OURS), healthy_as("b", older_cluster("3.7.0"))]);
     case( 3, "refuse", "the cluster is two releases behind",  &[data(OURS), healthy_as("b", older_cluster("3.4.9"))]);
-    case( 3, "refuse", "a patch that cannot be upgraded",     &[data(OURS), healthy_as("b", older_cluster("3.5.9"))]);
+    case( 3, "refuse", "a patch that cannot be upgraded",     &[data_of_version("3.5.0"), healthy_as("b", older_cluster("3.5.9"))]);
     case( 4, "start",  "one release up",                      &[data_of_version("3.5.0"), healthy_as("b", older_cluster("3.5.30"))]);
     case( 4, "start",  "one other is up",                     &[data(OURS), healthy("b", OURS, &me(), &[])]);
     case( 4, "start",  "never stopped by a stray cluster",    &[data(OURS), healthy("b", OURS, &me(), &[]), healthy("c", OTHER, &[], &[])]);

@@ -29,6 +29,18 @@ fn a_member_of_a_healthy_cluster_starts_on_the_first_answer() {
     assert_eq!(decide(&seen).row, Row::ListedMember);
 }
 
+/// Only `/version` tells the cluster's version; a disk that already was on the binary's release makes
+/// up for it.
+#[test]
+fn a_restart_needs_no_cluster_version_and_an_upgrade_does() {
+    let untold = Healthy { cluster_version: None, ..healthy_answer(OURS, &[entry(ME, "a")], &[]) };
+    let restarted = with(&[data(OURS), healthy_as("b", untold.clone()), pending("c")]);
+    let upgraded = with(&[data_of_version("3.5.0"), healthy_as("b", untold), pending("c")]);
+
+    assert!(settled(&restarted));
+    assert!(!settled(&upgraded));
+}
+
 #[test]
 fn what_this_instance_alone_decides_waits_for_nobody() {
     let waiting = |change: Change| with(&[pending("b"), pending("c"), change]);
@@ -52,7 +64,7 @@ fn everything_else_waits_for_everybody() {
         ("nobody answers", one_more(vec![data(OURS)])),
         ("removed", one_more(vec![data(OURS), healthy("b", OURS, &[], &[])])),
         ("another cluster", one_more(vec![data(OURS), healthy("b", OTHER, &[], &[])])),
-        ("the cluster is being upgraded", one_more(vec![data(OURS), healthy_as("b", behind)])),
+        ("the cluster is being upgraded", one_more(vec![data_of_version("3.5.0"), healthy_as("b", behind)])),
         ("a cluster to join", one_more(vec![healthy("b", OURS, &[], &[])])),
         ("a first boot", one_more(vec![bootstrap(BootstrapFlag::On), virgin("b")])),
         ("a request", one_more(vec![data(OURS), request(|_| {}), has_request("b", "r1")])),
@@ -69,7 +81,15 @@ fn answer(index: usize, seen: &mut Observation, name: &'static str) {
         Healthy { cluster_version: Some(EtcdVersion::new(3, 4, 0)), ..healthy_answer(OURS, &listed, &[]) };
     let younger =
         Healthy { cluster_version: Some(EtcdVersion::new(3, 7, 0)), ..healthy_answer(OURS, &listed, &[]) };
-    let changes: [Change; 15] = [
+    let untold = Healthy { cluster_version: None, ..healthy_answer(OURS, &listed, &[]) };
+    let unfit = Healthy {
+        cluster_version: None,
+        servers: [(B, EtcdVersion::new(3, 5, 1))].into(),
+        ..healthy_answer(OURS, &listed, &[])
+    };
+    let changes: [Change; 17] = [
+        healthy_as(name, untold),
+        healthy_as(name, unfit),
         other(name, silent()),
         other(name, failing(&Unreachable::Timeout)),
         other(name, failing(&tls)),
@@ -114,8 +134,8 @@ proptest! {
     fn no_later_answer_changes_a_settled_row(
         disk_kind in 0usize..5,
         asked in any::<bool>(),
-        b in 0usize..15,
-        c in 0usize..15,
+        b in 0usize..17,
+        c in 0usize..17,
         hide_b: [bool; 3],
         hide_c: [bool; 3],
     ) {
