@@ -2,5 +2,6 @@
 
 mod rows;
 mod settling;
+mod texts;
 mod totality;
 mod world;

@@ -91,36 +91,11 @@ fn backups() -> [Backup; 4] {
     [Backup::NoStore, Backup::None, Backup::Exists { newest }, Backup::Unknown { why }]
 }
 
-/// Which plans a row may lead to, besides waiting; the same is told in docs/contract.md#launch.
-fn plans(row: Row) -> &'static [&'static str] {
-    match row {
-        Row::AlreadyRunning
-        | Row::UnusableDisk
-        | Row::WrongVersion
-        | Row::WrongCluster
-        | Row::TwoClusters
-        | Row::JoinerIncompatible => &["refuse"],
-        Row::RestoreRequested => &["restore", "wait"],
-        Row::ListedMember => &["start"],
-        Row::RemovedMember => &["rejoin", "refuse", "wait"],
-        Row::ReplacedByRestore => &["rejoin", "wait"],
-        Row::QuorumMissing => &["start", "refuse"],
-        Row::DamagedNotListed => &["move-aside", "wait"],
-        Row::DamagedListed | Row::ListedOtherwise => &["replace", "wait", "refuse"],
-        Row::DamagedAlone => &["restore", "refuse", "wait"],
-        Row::FollowFirstBoot | Row::FirstBoot => &["bootstrap", "wait"],
-        Row::NotListed => &["join", "wait"],
-        Row::ListedNeverStarted => &["resume-join", "wait"],
-        Row::BackupExists => &["refuse", "wait"],
-        Row::NothingToGoBy => &["wait"],
-    }
-}
-
 /// What holds in every world.
 fn check(seen: &Observation, story: &str) -> Row {
     let decision = decide(seen);
     let row = decision.row;
-    assert!(plans(row).contains(&decision.plan.name()), "row {row}: {} in {story}", decision.plan.name());
+    assert!(row.plans().contains(&decision.plan.name()), "row {row}: {} in {story}", decision.plan.name());
     the_row_fits_the_disk(seen, row, story);
     the_reason_fits_the_plan(&decision, story);
     nothing_that_cannot_be_taken_back_is_done_on_one_look(seen, &decision, story);
