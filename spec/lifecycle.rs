@@ -65,7 +65,7 @@ fn redeploys_keep_members_and_data_with_the_flag_on_off_and_a_changed_property()
     let value = fleet.ssh("etcd/0", "etcdctl get kept --print-value-only").succeeded();
     assert_eq!(value.stdout, "1\n");
     let configuration =
-        fs::read_to_string(fleet.vcap("etcd/0").join("data/etcd/etcd.conf.yml")).unwrap_or_default();
+        fleet.read("etcd/0", "/var/vcap/data/etcd/etcd.conf.yml");
     assert!(configuration.contains("snapshot-count: 5000"), "{configuration}");
 }
 
@@ -151,7 +151,7 @@ fn a_first_deploy_without_bootstrap_fails_names_the_ops_file_and_writes_no_data(
     let told: String = slugs(&fleet).iter().map(|slug| fleet.log(slug, "post-deploy.stderr.log")).collect();
     assert!(told.contains("bootstrap.yml"), "{told}\n{}", fleet.log_tails());
     for slug in slugs(&fleet) {
-        assert!(!fleet.vcap(&slug).join("store/etcd/member").exists(), "{slug} has data");
+        assert!(!fleet.store(&slug).join("member").exists(), "{slug} has data");
     }
 }
 
@@ -186,7 +186,7 @@ fn a_first_deploy_with_one_instance_unable_to_start_makes_no_cluster_and_names_i
         .collect();
     assert!(told.contains(id), "nobody names {id}\n{told}\n{}", answer.text());
     for slug in &all {
-        assert!(!fleet.vcap(slug).join("store/etcd/member").exists(), "{slug} has data");
+        assert!(!fleet.store(slug).join("member").exists(), "{slug} has data");
     }
     drop(squatter);
 }
@@ -198,7 +198,7 @@ fn an_empty_disk_with_the_flag_on_never_makes_a_second_cluster() {
     let before = fleet.eventually("three voters", |seen| voters(seen) == 3 && all_ready(seen));
     let all = slugs(&fleet);
     fleet.cli(&["stop"]).succeeded();
-    let store = fleet.vcap(&all[0]).join("store/etcd");
+    let store = fleet.store(&all[0]);
     let kept = fleet.state_dir().join("kept-by-the-test");
     fs::rename(&store, &kept).expect("lose the disk's content");
 
@@ -249,8 +249,7 @@ fn killed_all_at_once_and_started_in_any_order_quorum_returns() {
 #[test]
 fn secrets_are_on_no_command_line_in_no_log_and_in_no_readable_file() {
     let fleet = Fleet::new(&[BOOTSTRAP, SINGLE]).deployed();
-    let vcap = fleet.vcap("etcd/0");
-    let key = fs::read_to_string(vcap.join("jobs/etcd/config/admin.key")).expect("the administrator's key");
+    let key = fleet.read("etcd/0", "/var/vcap/jobs/etcd/config/admin.key");
     let line = key.lines().nth(1).expect("a PEM body").to_owned();
 
     let processes = fleet.ssh("etcd/0", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");

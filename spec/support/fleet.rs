@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use etcd_release::local::layout::StateDir;
 use serde_json::Value;
 
 /// Every wait on a condition is bounded by this; no test's outcome depends on it on a working machine.
@@ -184,16 +185,22 @@ impl Fleet {
         }
     }
 
-    /// The directory that an instance sees as /var/vcap.
+    /// A file as an instance sees it; empty if there is none.
+    pub fn read(&self, slug: &str, path: &str) -> String {
+        self.ssh(slug, &format!("cat '{path}'")).stdout
+    }
+
+    /// Job etcd's directory on the persistent disk of an instance, as this machine sees it.
     #[track_caller]
-    pub fn vcap(&self, slug: &str) -> PathBuf {
-        let answer = self.cli(&["instance-dir", slug]).succeeded();
-        PathBuf::from(answer.stdout.trim())
+    pub fn store(&self, slug: &str) -> PathBuf {
+        let id = slug.split('/').nth(1).expect("group/id");
+        let instance = StateDir::at(self.state_dir()).deployment("etcd").instance(id);
+        instance.attached_disk().join("etcd")
     }
 
     /// A log file of job etcd on an instance; empty if there is none.
     pub fn log(&self, slug: &str, file: &str) -> String {
-        fs::read_to_string(self.vcap(slug).join("sys/log/etcd").join(file)).unwrap_or_default()
+        self.read(slug, &format!("/var/vcap/sys/log/etcd/{file}"))
     }
 
     /// The ends of all launcher logs, for messages of failed assertions.
@@ -227,7 +234,7 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         if !self.deleted.get() {
             // --skip-drain: a broken test may have left nothing that could drain.
-            let answer = self.cli(&["delete-deployment", "--skip-drain", "--force"]);
+            let answer = self.cli(&["delete-deployment", "--skip-drain"]);
             if answer.code != 0 && !std::thread::panicking() {
                 panic!("the deployment could not be deleted: {}", answer.text());
             }

@@ -1,6 +1,7 @@
 //! A constant writer and a constant reader, and what they were promised.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -48,8 +49,15 @@ impl Members {
     pub fn of(fleet: &Fleet) -> Self {
         let instances = fleet.instances();
         let first = instances[0]["instance"].as_str().expect("an instance has a name");
-        let config = fleet.vcap(first).join("jobs/etcd/config");
-        let identity = |role| Identity::load(&Files::of(&config, role)).expect("the job's certificates");
+        let config = tempfile::tempdir().expect("make a temporary directory");
+        let identity = |role| {
+            let files = Files::of(config.path(), role);
+            for file in [&files.ca, &files.certificate, &files.key] {
+                let name = file.file_name().and_then(|name| name.to_str()).expect("certificate files have names");
+                fs::write(file, fleet.read(first, &format!("/var/vcap/jobs/etcd/config/{name}"))).expect("keep a certificate");
+            }
+            Identity::load(&files).expect("the job's certificates")
+        };
         let targets = instances
             .iter()
             .map(|instance| {

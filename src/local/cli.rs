@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use super::command::{
-    Session, absolute_state_dir, delete, deploy, errand, instances, internal, logs, power, ssh,
+    Scripts, Session, absolute_state_dir, delete, deploy, errand, instances, internal, logs, power, ssh,
 };
 use super::console::Console;
 use super::layout::StateDir;
@@ -125,6 +125,15 @@ enum Command {
         /// Leave pre-stop and drain out
         #[arg(long)]
         skip_drain: bool,
+        /// Go on when scripts fail; nothing to delete is fine
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the directory that an instance sees as /var/vcap
+    #[command(after_help = "Example: ls $(etcd-local instance-dir etcd/0)/sys/log/etcd")]
+    InstanceDir {
+        /// GROUP/ID or GROUP/INDEX
+        instance: String,
     },
 }
 
@@ -227,7 +236,10 @@ fn carry_out(session: &Session, command: Command) -> Result<()> {
         Command::RunErrand { name, instance, keep_alive } => {
             errand::run(session, &errand::Errand { name, slug: slug(instance)?, keep_alive })
         }
-        Command::DeleteDeployment { skip_drain } => delete::run(session, skip_drain),
+        Command::DeleteDeployment { skip_drain, force } => {
+            delete::run(session, Scripts { skip_drain, force })
+        }
+        Command::InstanceDir { instance } => instances::directory(session, &Slug::parse(&instance)?),
     }
 }
 

@@ -22,6 +22,7 @@ struct Said {
     tables: Vec<Value>,
     blocks: String,
     lines: Vec<String>,
+    answered: bool,
 }
 
 impl Console {
@@ -42,6 +43,12 @@ impl Console {
             return Ok(());
         }
         report::answer(text).context("print")
+    }
+
+    /// Says the one thing that was asked for; no last words follow.
+    pub fn answer(&self, text: &str) -> Result<()> {
+        self.locked().answered = true;
+        self.line(text)
     }
 
     /// Shows a table.
@@ -83,6 +90,7 @@ impl Console {
     /// Ends a command: the last words, or the JSON document.
     pub fn finish(&self, outcome: &Result<()>) -> Result<()> {
         match (outcome, self.json) {
+            (Ok(()), false) if self.locked().answered => Ok(()),
             (Ok(()), false) => report::answer("\nSucceeded").context("print"),
             // report::exit tells the error on stderr.
             (Err(_), false) => Ok(()),

@@ -33,6 +33,8 @@ pub struct Director<'a> {
     pub task: &'a Task,
     /// Leave pre-stop and drain out.
     pub skip_drain: bool,
+    /// Delete instances even if their scripts fail.
+    pub force: bool,
     /// User vcap.
     pub vcap: Vcap,
 }
@@ -53,6 +55,7 @@ impl Director<'_> {
             deployment: self.deployment,
             cycle: Duration::from_millis(self.deployment.record().monit_cycle_ms),
             skip_drain: self.skip_drain,
+            force: self.force,
             vcap: self.vcap,
         }
     }
@@ -202,7 +205,8 @@ impl Director<'_> {
             })
             .collect();
         waves::run(&due, MAX_THREADS, |identity| {
-            self.worker().post_deploy(identity).with_context(|| format!("{identity}"))
+            self.task
+                .step("Executing post-deploy", &identity.to_string(), |_| self.worker().post_deploy(identity))
         })
     }
 

@@ -32,6 +32,8 @@ pub struct Worker<'a> {
     pub cycle: Duration,
     /// Leave pre-stop and drain out.
     pub skip_drain: bool,
+    /// Delete instances even if their scripts fail.
+    pub force: bool,
     /// User vcap.
     pub vcap: Vcap,
 }
@@ -250,7 +252,16 @@ impl Worker<'_> {
         let directory = self.directory(identity);
         self.deployment.change_instance(&identity.id, |instance| instance.dirty = true)?;
         if known.has_vm && instance::exists(&directory) && known.applied.is_some() {
-            self.stop_sequence(&step.quiet(), identity, cause, 0)?;
+            let stopped = self.stop_sequence(&step.quiet(), identity, cause, 0);
+            match stopped {
+                Err(error) if self.force => {
+                    step.warning(&format!(
+                        "{identity}: {}; deleted all the same",
+                        crate::report::chain(&error)
+                    ));
+                }
+                stopped => stopped?,
+            }
         }
         self.delete_vm(identity)?;
         fail_point::reach("local:deleted-vm");

@@ -150,6 +150,12 @@ fn init(container: &Container, mut conversation: UnixStream) -> u8 {
     }
     let mut command = Command::new(&container.argv[0]);
     command.args(&container.argv[1..]).env_clear().envs(container.env.iter().cloned()).process_group(0);
+    let unblock = || Ok(SigSet::empty().thread_set_mask()?);
+    // SAFETY: it only calls pthread_sigmask, which may be called between fork and exec.
+    #[expect(unsafe_code, reason = "a spawned program inherits the blocked signals and would never end")]
+    unsafe {
+        command.pre_exec(unblock);
+    }
     match command.spawn() {
         Ok(child) => supervise(&signals, Pid::from_raw(child.id().cast_signed())),
         Err(error) => {

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::Session;
+use super::{Scripts, Session};
 use crate::atomic_file;
 use crate::local::address::Registry;
 use crate::local::preparation;
@@ -12,14 +12,19 @@ use crate::local::state::Deployment;
 
 /// Stops and removes all instances. Disks are moved aside, generated variables stay where they are: both
 /// may be wanted again.
-pub fn run(session: &Session, skip_drain: bool) -> Result<()> {
+pub fn run(session: &Session, scripts: Scripts) -> Result<()> {
+    if let (true, Some(name)) = (scripts.force, &session.deployment)
+        && Deployment::open(&session.state, name)?.is_none()
+    {
+        return session.console.line(&format!("Deployment '{name}' doesn't exist, nothing to delete"));
+    }
     let deployment = session.open()?;
     let name = deployment.record().name;
     session.console.line(&format!("Using deployment '{name}'\n"))?;
     session.console.confirm()?;
     let _lock = session.lock("delete-deployment")?;
     let kept = session.state.orphaned_disks(&name);
-    session.task("Deleting deployment", &deployment, skip_drain, |director| {
+    session.task("Deleting deployment", &deployment, scripts, |director| {
         director.delete_deployment()?;
         forget(&deployment)
     })?;

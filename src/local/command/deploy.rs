@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Session, absolute, needs_root};
+use super::{Scripts, Session, absolute, needs_root};
 use crate::local::change::Asked;
 use crate::local::interpolation::{self, Interpolated, Sources};
 use crate::local::preparation;
@@ -63,18 +63,24 @@ pub fn run(session: &Session, typed: &Deploy) -> Result<()> {
     if let Some(directory) = store.parent() {
         std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     }
-    session.task("Updating deployment", &deployment, typed.skip_drain, |director| {
-        let stage = "Preparing deployment";
-        let Interpolated { yaml, manifest } = director
-            .task
-            .step(stage, "Preparing deployment", |_| interpolation::interpolate(&sources(store)))?;
-        let prepared = director.task.step(stage, "Rendering templates", |_| {
-            let catalog = preparation::catalog(&release)?;
-            preparation::prepare(&session.state, &deployment, manifest, Path::new("ruby"), &catalog)
-        })?;
-        director.converge(&prepared, &|_| Asked { restart: false, recreate: typed.recreate })?;
-        director.record_success(&prepared, &yaml)
-    })
+    session.task(
+        "Updating deployment",
+        &deployment,
+        Scripts { skip_drain: typed.skip_drain, force: false },
+        |director| {
+            let stage = "Preparing deployment";
+            let Interpolated { yaml, manifest } =
+                director
+                    .task
+                    .step(stage, "Preparing deployment", |_| interpolation::interpolate(&sources(store)))?;
+            let prepared = director.task.step(stage, "Rendering templates", |_| {
+                let catalog = preparation::catalog(&release)?;
+                preparation::prepare(&session.state, &deployment, manifest, Path::new("ruby"), &catalog)
+            })?;
+            director.converge(&prepared, &|_| Asked { restart: false, recreate: typed.recreate })?;
+            director.record_success(&prepared, &yaml)
+        },
+    )
 }
 
 fn note_choices(session: &Session, typed: &Deploy, deployment: &Deployment, release: &Path) -> Result<()> {

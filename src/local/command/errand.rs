@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{Session, identities};
+use super::{Scripts, Session, identities};
 use crate::local::director::{Director, is_service};
 use crate::local::model::Identity;
 use crate::local::preparation::Prepared;
@@ -44,7 +44,7 @@ pub fn run(session: &Session, typed: &Errand) -> Result<()> {
     let chosen: Vec<Identity> =
         Slug::choose(typed.slug.as_ref(), &candidates)?.into_iter().cloned().collect();
     let mut outcomes = Vec::new();
-    session.task("Running errand", &deployment, false, |director| {
+    session.task("Running errand", &deployment, Scripts::default(), |director| {
         outcomes = run_on(director, &deployment, &prepared, &job, &chosen, typed.keep_alive)?;
         Ok(())
     })?;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Session;
+use super::{Session, identities, single};
 use crate::local::monit::{JobState, Request, ServiceState, client};
+use crate::local::slug::Slug;
 use crate::local::state::{Deployment, Instance};
 use crate::local::table::Table;
 use crate::local::{instance, worker};
@@ -42,6 +43,14 @@ pub fn run(session: &Session, ps: bool, details: bool) -> Result<()> {
         rows,
         count: Some(known.len()),
     })
+}
+
+/// Prints the directory that an instance sees as `/var/vcap`, for scripts and tests.
+pub fn directory(session: &Session, slug: &Slug) -> Result<()> {
+    let deployment = session.open()?;
+    let all = identities(&deployment);
+    let one = single(slug, &all)?;
+    session.console.answer(&deployment.instance_directory(one).root().display().to_string())
 }
 
 fn row(known: &Instance, process: Option<&str>, state: &str, ps: bool, details: bool) -> Vec<String> {

@@ -21,12 +21,22 @@ use super::layout::StateDir;
 use super::manifest::Manifest;
 use super::model::Identity;
 use super::preparation::{self, Prepared};
+use super::slug::Slug;
 use super::state::{self, Deployment, Lock};
 use super::task::Task;
 use crate::report::Complaint;
 
 /// How often monit looks unless `--monit-cycle` says otherwise: monit's own ten seconds.
 pub const MONIT_CYCLE: Duration = Duration::from_secs(10);
+
+/// How lifecycle scripts are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scripts {
+    /// Leave pre-stop and drain out.
+    pub skip_drain: bool,
+    /// Delete instances even if their scripts fail.
+    pub force: bool,
+}
 
 /// What is the same for all commands.
 #[derive(Debug, Clone)]
@@ -105,13 +115,20 @@ impl Session {
         &self,
         purpose: &str,
         deployment: &Deployment,
-        skip_drain: bool,
+        scripts: Scripts,
         act: impl FnOnce(&Director<'_>) -> Result<()>,
     ) -> Result<()> {
         let vcap = self.vcap()?;
         let number = state::next_task(&self.state)?;
         let task = Task::begin(number, self.console.task_output()).context("print")?;
-        let director = Director { state: &self.state, deployment, task: &task, skip_drain, vcap };
+        let director = Director {
+            state: &self.state,
+            deployment,
+            task: &task,
+            skip_drain: scripts.skip_drain,
+            force: scripts.force,
+            vcap,
+        };
         let outcome = director.settle().and_then(|()| act(&director));
         task.finish(&outcome);
         // The task has told its error already; what remains is how the command ended.
@@ -152,6 +169,19 @@ fn needs_root() -> Result<()> {
 
 fn identities(deployment: &Deployment) -> Vec<Identity> {
     deployment.record().instances.into_iter().map(|instance| instance.identity).collect()
+}
+
+/// The one instance that a slug chooses.
+fn single<'a>(slug: &Slug, all: &'a [Identity]) -> Result<&'a Identity> {
+    match Slug::choose(Some(slug), all)?.as_slice() {
+        [one] => Ok(one),
+        several => Err(Complaint::failed(
+            format!("{} instances fit", several.len()),
+            "this is about a single one",
+            "name it as GROUP/INDEX or GROUP/ID",
+        )
+        .into()),
+    }
 }
 
 /// A path that stays valid when the directory changes.

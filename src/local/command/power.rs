@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Session, identities};
+use super::{Scripts, Session, identities};
 use crate::local::agent::drain::Cause;
 use crate::local::change::Asked;
 use crate::local::director::{Director, is_service};
@@ -61,19 +61,26 @@ pub fn run(session: &Session, typed: &Power) -> Result<()> {
     let chosen: Vec<Identity> =
         chosen.into_iter().filter(|identity| is_service(&prepared, &identity.group)).collect();
     note_desired(&deployment, typed.verb, &chosen)?;
-    session.task(typed.verb.purpose(), &deployment, typed.skip_drain, |director| {
-        if typed.no_converge {
-            return chosen.iter().try_for_each(|identity| alone(director, &prepared, typed.verb, identity));
-        }
-        director.converge(&prepared, &|identity| {
-            let asked = chosen.iter().any(|one| one.id == identity.id);
-            Asked {
-                restart: asked && typed.verb == Verb::Restart,
-                recreate: asked && typed.verb == Verb::Recreate,
+    session.task(
+        typed.verb.purpose(),
+        &deployment,
+        Scripts { skip_drain: typed.skip_drain, force: false },
+        |director| {
+            if typed.no_converge {
+                return chosen
+                    .iter()
+                    .try_for_each(|identity| alone(director, &prepared, typed.verb, identity));
             }
-        })?;
-        director.record_success(&prepared, &yaml)
-    })
+            director.converge(&prepared, &|identity| {
+                let asked = chosen.iter().any(|one| one.id == identity.id);
+                Asked {
+                    restart: asked && typed.verb == Verb::Restart,
+                    recreate: asked && typed.verb == Verb::Recreate,
+                }
+            })?;
+            director.record_success(&prepared, &yaml)
+        },
+    )
 }
 
 /// How operators want instances outlives the command, also one that is killed.

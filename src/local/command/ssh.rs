@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Session, identities, needs_root};
+use super::{Session, identities, needs_root, single};
 use crate::local::slug::Slug;
 use crate::local::{instance, sandbox};
 use crate::report::Complaint;
@@ -16,15 +16,7 @@ pub fn run(session: &Session, slug: &Slug, command: Option<&str>) -> Result<()> 
     needs_root()?;
     let deployment = session.open()?;
     let all = identities(&deployment);
-    let chosen = Slug::choose(Some(slug), &all)?;
-    let [one] = chosen.as_slice() else {
-        return Err(Complaint::failed(
-            format!("{} instances fit", chosen.len()),
-            "a command's output and exit code are those of one instance",
-            "name it as GROUP/INDEX or GROUP/ID",
-        )
-        .into());
-    };
+    let one = single(slug, &all)?;
     let directory = deployment.instance_directory(one);
     if !instance::exists(&directory) {
         return Err(Complaint::failed(
