@@ -64,8 +64,7 @@ fn redeploys_keep_members_and_data_with_the_flag_on_off_and_a_changed_property()
     assert_eq!(member_ids(&status), members);
     let value = fleet.ssh("etcd/0", "etcdctl get kept --print-value-only").succeeded();
     assert_eq!(value.stdout, "1\n");
-    let configuration =
-        fleet.read("etcd/0", "/var/vcap/data/etcd/etcd.conf.yml");
+    let configuration = fleet.read("etcd/0", "/var/vcap/data/etcd/etcd.conf.yml");
     assert!(configuration.contains("snapshot-count: 5000"), "{configuration}");
 }
 

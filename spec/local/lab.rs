@@ -128,7 +128,8 @@ impl Lab {
         );
         for (name, value) in &self.properties {
             let path = format!("/instance_groups/name=recorder/jobs/name=recorder/properties?/{name}");
-            writeln!(text, "- {{type: replace, path: \"{path}\", value: {value}}}").expect("write to a String");
+            writeln!(text, "- {{type: replace, path: \"{path}\", value: {value}}}")
+                .expect("write to a String");
         }
         fs::write(&ops, text).expect("write the ops file");
         let mut command = self.command(&["--monit-cycle", "0.2", "deploy"]);

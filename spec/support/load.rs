@@ -53,8 +53,10 @@ impl Members {
         let identity = |role| {
             let files = Files::of(config.path(), role);
             for file in [&files.ca, &files.certificate, &files.key] {
-                let name = file.file_name().and_then(|name| name.to_str()).expect("certificate files have names");
-                fs::write(file, fleet.read(first, &format!("/var/vcap/jobs/etcd/config/{name}"))).expect("keep a certificate");
+                let name =
+                    file.file_name().and_then(|name| name.to_str()).expect("certificate files have names");
+                fs::write(file, fleet.read(first, &format!("/var/vcap/jobs/etcd/config/{name}")))
+                    .expect("keep a certificate");
             }
             Identity::load(&files).expect("the job's certificates")
         };
