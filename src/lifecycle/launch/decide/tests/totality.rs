@@ -118,11 +118,10 @@ fn the_row_fits_the_disk(seen: &Observation, row: Row, story: &str) {
 }
 
 fn the_reason_fits_the_plan(decision: &Decision, story: &str) {
-    let fits = match (&decision.plan, &decision.because) {
-        (Plan::Refuse, Reason::Refusal(_)) | (Plan::Wait(_), Reason::Waiting(_)) => true,
-        (Plan::Refuse | Plan::Wait(_), _) => false,
-        (_, Reason::Cause(_)) => true,
-        (_, Reason::Refusal(_) | Reason::Waiting(_)) => false,
+    let fits = match &decision.because {
+        Reason::Refusal(_) => matches!(decision.plan, Plan::Refuse),
+        Reason::Waiting(_) => matches!(decision.plan, Plan::Wait(_)),
+        Reason::Cause(_) => !matches!(decision.plan, Plan::Refuse | Plan::Wait(_)),
     };
     assert!(fits, "{} because of {:?} in {story}", decision.plan.name(), decision.because);
     assert!(!decision.because.sentence().is_empty());
