@@ -2,6 +2,7 @@
 
 mod rows;
 mod settling;
+mod simulation;
 mod texts;
 mod totality;
 mod world;
