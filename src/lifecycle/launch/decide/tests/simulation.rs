@@ -347,10 +347,15 @@ impl Fleet {
         self.instances[index].etcd = false;
     }
 
+    /// Whether the records say that a member ran here.
+    fn has_run(&self, index: usize) -> bool {
+        self.instances[index].disk.records.tell_of_a_member()
+    }
+
     /// Something goes wrong, or somebody does something.
     fn mishap(&mut self, dice: &mut Dice) {
         let index = dice.below(self.instances.len());
-        let what = match dice.below(12) {
+        let what = match dice.below(13) {
             0..=3 => {
                 self.stop(index);
                 "killed"
@@ -371,7 +376,15 @@ impl Fleet {
                 self.instances[index].mark = false;
                 "recreated"
             }
-            10 => {
+            10 if self.has_run(index) => {
+                // `rm -rf member`, as etcd's own pages advise: the records stay.
+                self.stop(index);
+                let number = self.fresh_disk().number;
+                let disk = &mut self.instances[index].disk;
+                (disk.number, disk.member) = (number, None);
+                "lost its member directory"
+            }
+            10 | 11 => {
                 self.instances[index].cut_off = !self.instances[index].cut_off;
                 "cut off or connected"
             }
