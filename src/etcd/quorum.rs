@@ -35,10 +35,12 @@ pub fn may_add(voters: usize, connected: usize, version: Option<EtcdVersion>) ->
 }
 
 /// Whether a voter whose process is dead may be removed and added again as a learner, when
-/// `alive_others` of the others are alive: both steps must succeed, since half a replacement leaves a
-/// member less.
+/// `alive_others` of the others are alive: they must be able to decide on it, and both steps must
+/// succeed, since half a replacement leaves a member less.
 pub fn may_replace_voter(voters: usize, alive_others: usize, version: Option<EtcdVersion>) -> bool {
-    may_remove(voters, alive_others) && may_add(voters - 1, alive_others, version)
+    has_quorum(alive_others, voters)
+        && may_remove(voters, alive_others)
+        && may_add(voters - 1, alive_others, version)
 }
 
 /// The same for a learner, which nobody misses: only adding it again can be refused.
@@ -113,7 +115,7 @@ mod tests {
         assert!(!may_replace_voter(3, 1, RELAXED));
         assert!(may_replace_voter(5, 3, RELAXED));
         assert!(!may_replace_voter(5, 3, STRICT));
-        assert!(may_replace_voter(2, 1, STRICT));
+        assert!(!may_replace_voter(2, 1, STRICT));
         assert!(!may_replace_voter(1, 0, RELAXED));
         assert!(may_replace_learner(1, 1, STRICT));
         assert!(!may_replace_learner(3, 2, RELAXED));

@@ -266,9 +266,9 @@ mod tests {
             path("3.6.1", "2.3.0"),
             "there is no step from etcd 2.3.0 to 3.6.1: restore a snapshot instead"
         );
-        let patch = may_join(v("3.6.1"), None, [v("3.5.9")]).unwrap_err();
+        let too_early = may_join(v("3.6.1"), None, [v("3.5.9")]).unwrap_err();
         assert_eq!(
-            patch.supported_path(),
+            too_early.supported_path(),
             "run every member once on 3.5.26 or a later 3.5, then upgrade to 3.6"
         );
     }

@@ -156,7 +156,7 @@ mod tests {
                 seen.live_voters.get_mut(&MemberId(3)).unwrap().link.insert(url(4));
             }),
             ("links differ", |seen| {
-                seen.live_voters.get_mut(&MemberId(3)).unwrap().link_hash = "other".to_owned()
+                seen.live_voters.get_mut(&MemberId(3)).unwrap().link_hash = "other".to_owned();
             }),
             ("it is alive", |seen| {
                 let attested = seen.live_voters[&MemberId(1)].clone();

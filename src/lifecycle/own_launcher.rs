@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::launch::decide::waiting::Until;
 use super::launcher_page;
 use crate::job::config::JobConfig;
 use crate::job::reach::{self, Reach};
@@ -29,6 +30,8 @@ pub enum Launcher {
         why: String,
         /// What to do next; empty unless it waits or refuses.
         next: String,
+        /// Who ends the wait, if it waits.
+        until: Option<Until>,
     },
 }
 
@@ -54,6 +57,7 @@ pub async fn decision(job: &JobConfig, reach: &Reach) -> Launcher {
                 because: text("because"),
                 why: text("why"),
                 next: text("next"),
+                until: serde_json::from_value(state["until"].clone()).ok(),
             }
         }
     }

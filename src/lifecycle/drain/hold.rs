@@ -75,7 +75,7 @@ mod tests {
     use crate::etcd::id::MemberId;
     use crate::lifecycle::drain::observation::OwnEntry;
 
-    const LONG: Duration = Duration::from_secs(3600);
+    const LONG: Duration = Duration::from_hours(1);
 
     fn missing(recovering: bool, for_so_long: Duration) -> Life {
         Life::Missing { why: "connection refused".to_owned(), for_so_long, recovering }
@@ -108,7 +108,7 @@ mod tests {
         assert!(go(&Cluster::Serves { own, own_serves: false, others }));
         // 2: all others alive, also with one or two voters
         assert!(go(&serving(&[])));
-        assert!(go(&serving(&[alive.clone()])));
+        assert!(go(&serving(std::slice::from_ref(&alive))));
         assert!(go(&serving(&[alive.clone(), alive.clone()])));
         // 3: the others are a quorum without me
         assert!(go(&serving(&[alive.clone(), alive.clone(), alive.clone(), dead.clone()])));

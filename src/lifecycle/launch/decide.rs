@@ -22,6 +22,7 @@ mod view;
 pub mod waiting;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -81,6 +82,26 @@ pub enum Notice {
     },
     /// The member is a learner, which this version of the release does not promote.
     PromotionNotYet,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stray { instance, cluster_id } => {
+                write!(f, "{instance} runs another cluster, {cluster_id}")
+            }
+            Self::RequestIgnored { request, why } => {
+                write!(f, "restore request {request} counts for nothing: {why}")
+            }
+            Self::UrlDiffers { listed, own } => {
+                let listed: Vec<&str> = listed.iter().map(PeerUrl::as_str).collect();
+                write!(f, "the cluster lists this member at {}, it was deployed as {own}", listed.join(", "))
+            }
+            Self::PromotionNotYet => {
+                write!(f, "this member is a learner, and this version of the release does not promote it")
+            }
+        }
+    }
 }
 
 /// Which row applies, and what follows.
@@ -183,3 +204,6 @@ fn go_confirmed(seen: &Observation, row: Row, claim: Claim, plan: Plan, cause: C
         DrainMark::Begun => wait(seen, row, Waiting::Draining { then: plan.name() }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,6 +223,10 @@ impl Launcher<'_> {
                 fields.insert("why".to_owned(), complaint.why.into());
                 fields.insert("next".to_owned(), complaint.next.into());
             }
+            if let Some(until) = decision.because.until() {
+                let until = serde_json::to_value(until).context("write who ends the wait as JSON")?;
+                fields.insert("until".to_owned(), until);
+            }
         }
         self.metrics.decided(decision.row.number(), progress);
         self.board.post_metrics(self.metrics.page());

@@ -1,5 +1,6 @@
 //! Is the deploy a success on this instance? (docs/contract.md#post-deploy)
 
+use crate::lifecycle::launch::decide::waiting::Until;
 use crate::lifecycle::own_launcher::Launcher;
 
 /// Whether this member votes.
@@ -45,13 +46,12 @@ pub enum Verdict {
 }
 
 /// A success is a voter that serves; anything else fails with the launcher's reason, at once when a
-/// person must decide and otherwise when the time is up.
+/// person must decide or only another deploy can bring what is missing, and otherwise when the time is up.
 pub fn decide(seen: &Seen) -> Verdict {
     if seen.ready && seen.membership == Membership::Voter {
         return Verdict::Pass;
     }
-    let refused = matches!(&seen.launcher, Launcher::Decided { plan, .. } if plan == "refuse");
-    if !refused && !seen.time_is_up {
+    if !is_final(&seen.launcher) && !seen.time_is_up {
         return Verdict::Wait;
     }
     match &seen.launcher {
@@ -77,6 +77,14 @@ pub fn decide(seen: &Seen) -> Verdict {
     }
 }
 
+/// Whether waiting longer changes nothing: everybody has been deployed by now.
+fn is_final(launcher: &Launcher) -> bool {
+    match launcher {
+        Launcher::Silent { .. } => false,
+        Launcher::Decided { plan, until, .. } => plan == "refuse" || *until == Some(Until::Operator),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +95,7 @@ mod tests {
             because: "reason".to_owned(),
             why: "why".to_owned(),
             next: next.to_owned(),
+            until: (plan == "wait").then_some(Until::Others),
         }
     }
 
@@ -113,6 +122,18 @@ mod tests {
             assert_eq!(of(true, Learner, launcher, true), "fail");
         }
         assert_eq!(of(false, Unknown, &decided("refuse", "next"), false), "fail");
+    }
+
+    /// A first deploy without bootstrap.yml: waiting would only delay the message.
+    #[test]
+    fn what_only_another_deploy_can_bring_is_not_waited_for() {
+        let Launcher::Decided { plan, because, why, next, .. } = decided("wait", "next") else {
+            unreachable!()
+        };
+        let launcher = Launcher::Decided { plan, because, why, next, until: Some(Until::Operator) };
+        let seen = Seen { ready: false, membership: Membership::Unknown, launcher, time_is_up: false };
+
+        assert!(matches!(decide(&seen), Verdict::Fail { .. }));
     }
 
     #[test]

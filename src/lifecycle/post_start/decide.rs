@@ -1,5 +1,6 @@
 //! May the deploy go on after this instance was started? First match wins (docs/contract.md#post-start).
 
+use crate::lifecycle::launch::decide::waiting::Until;
 use crate::lifecycle::own_launcher::Launcher;
 
 /// What the rest of the link does without this instance.
@@ -53,9 +54,11 @@ pub fn decide(seen: &Seen) -> Verdict {
         return Verdict::Pass { because: "this member serves linearizable reads".to_owned() };
     }
     match &seen.launcher {
-        Launcher::Decided { plan, because, why, next } if plan == "refuse" => {
+        Launcher::Decided { plan, because, why, next, .. } if plan == "refuse" => {
             Verdict::Fail { what: because.clone(), why: why.clone(), next: next.clone() }
         }
+        // A second look, or the next one at once: its own progress.
+        Launcher::Decided { until: Some(Until::OwnProgress), .. } if !seen.time_is_up => Verdict::Wait,
         // The cause lies outside this instance, and the one that mends it may come later in this deploy.
         Launcher::Decided { plan, because, .. } if plan == "wait" => Verdict::Pass { because: because.clone() },
         Launcher::Decided { because, .. } if seen.elsewhere == Elsewhere::Silent => Verdict::Pass {
@@ -85,6 +88,17 @@ mod tests {
             because: "reason".to_owned(),
             why: "why".to_owned(),
             next: "next".to_owned(),
+            until: (plan == "wait").then_some(Until::Others),
+        }
+    }
+
+    fn confirming() -> Launcher {
+        Launcher::Decided {
+            plan: "wait".to_owned(),
+            because: "reason".to_owned(),
+            why: "why".to_owned(),
+            next: "next".to_owned(),
+            until: Some(Until::OwnProgress),
         }
     }
 
@@ -104,6 +118,7 @@ mod tests {
         assert_eq!(of(&|seen| seen.ready = true), "pass");
         assert_eq!(of(&|seen| seen.launcher = decided("refuse")), "fail");
         assert_eq!(of(&|seen| seen.launcher = decided("wait")), "pass");
+        assert_eq!(of(&|seen| seen.launcher = confirming()), "wait");
         assert_eq!(of(&|_| {}), "wait");
         assert_eq!(of(&|seen| seen.time_is_up = true), "fail");
         // etcd was started: a first boot waits for the other instances, a catch-up does not.

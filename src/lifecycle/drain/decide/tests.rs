@@ -18,7 +18,7 @@ const ALL_GO: Option<Intent> =
 fn voter(id: u64, alive: bool) -> Voter {
     let missing = Life::Missing {
         why: "connection refused".to_owned(),
-        for_so_long: Duration::from_secs(600),
+        for_so_long: Duration::from_mins(10),
         recovering: false,
     };
     Voter { id: MemberId(id), name: format!("etcd/{id}"), life: if alive { Life::Alive } else { missing } }

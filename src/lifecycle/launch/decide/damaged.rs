@@ -85,12 +85,12 @@ fn newest_backup<'a>(
         }
     }
     let was_one = damage.voters.is_some_and(|voters| voters.len() == 1);
-    if !seen.own.auto_restore {
-        Err(NoRestore::NotAsked)
-    } else if !was_one || seen.own.link.len() != 1 {
+    if !was_one || seen.own.link.len() != 1 {
         Err(NoRestore::NotAlone)
     } else if let Some(instance) = somebody(seen) {
         Err(NoRestore::SomebodyThere { instance: instance.clone() })
+    } else if !seen.own.auto_restore {
+        Err(NoRestore::NotAsked)
     } else {
         match &seen.backup {
             Backup::Exists { newest } => Ok(newest),

@@ -5,7 +5,7 @@ use super::plan::{Aside, AsideReason, FirstBootNote, Plan, Promotion, RecordsToo
 use super::reason::Cause;
 use super::refusal::{Answering, FitsNot, Refusal};
 use super::row::Row;
-use super::view::View;
+use super::view::{Line, View};
 use super::{Decision, Notice, go, go_confirmed, refuse};
 use crate::etcd::id::ClusterId;
 use crate::etcd::member::Member;
@@ -37,13 +37,14 @@ fn own_cluster_serves(seen: &Observation, disk: &DiskData, view: &View<'_>) -> O
     if !cluster.is_healthy() {
         return None;
     }
-    if let Err(why) = cluster.fits(seen.own.binary) {
+    let line = line(seen, disk);
+    if let Err(why) = cluster.fits(seen.own.binary, line) {
         let with = FitsNot::Cluster { cluster_id: disk.cluster_id };
         return Some(refuse(Row::WrongVersion, Refusal::WrongVersion { with, why }));
     }
-    // An answer on the binary's own line comes first: it is the one that `settled` relies on.
+    // A sure answer comes first: it is the one that `settled` relies on.
     let listed = cluster
-        .on_line_of(seen.own.binary)
+        .sure_of(seen.own.binary, line)
         .entry_of_id(disk.member_id)
         .or_else(|| cluster.entry_of_id(disk.member_id));
     Some(match listed {
@@ -62,10 +63,19 @@ fn own_cluster_serves(seen: &Observation, disk: &DiskData, view: &View<'_>) -> O
     })
 }
 
-/// Whether row 4 applies whatever else is answered: one healthy answer, on the binary's own minor
-/// release, lists the member on the disk.
+/// Whether row 4 applies whatever else is answered: one healthy answer that settles the versions lists
+/// the member on the disk.
 pub(super) fn is_listed_for_sure(seen: &Observation, disk: &DiskData) -> bool {
-    View::of(seen).cluster(disk.cluster_id).on_line_of(seen.own.binary).entry_of_id(disk.member_id).is_some()
+    View::of(seen)
+        .cluster(disk.cluster_id)
+        .sure_of(seen.own.binary, line(seen, disk))
+        .entry_of_id(disk.member_id)
+        .is_some()
+}
+
+fn line(seen: &Observation, disk: &DiskData) -> Line {
+    let kept = disk.cluster_version.is_some_and(|version| version.line() == seen.own.binary.line());
+    if kept { Line::Kept } else { Line::Changed }
 }
 
 /// Row 5.

@@ -5,7 +5,7 @@ use super::plan::{Aside, AsideReason, Bootstrap, Join, Plan, Promotion, RecordsT
 use super::reason::Cause;
 use super::refusal::{FitsNot, Refusal};
 use super::row::Row;
-use super::view::{Cluster, View};
+use super::view::{Cluster, Line, View};
 use super::waiting::Waiting;
 use super::{Decision, go_undrained, refuse, replace, wait};
 use crate::etcd::id::ClusterId;
@@ -27,7 +27,7 @@ pub(super) fn decide(seen: &Observation) -> Decision {
         .map(|(id, _)| (*id, view.cluster(*id)))
         .filter(|(_, cluster)| cluster.is_healthy());
     if let Some((cluster_id, cluster)) = &running
-        && let Err(why) = cluster.fits(seen.own.binary)
+        && let Err(why) = cluster.fits(seen.own.binary, Line::Changed)
     {
         let with = FitsNot::Cluster { cluster_id: *cluster_id };
         return refuse(Row::JoinerIncompatible, Refusal::WrongVersion { with, why });

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::refusal::Refusal;
-use super::waiting::Waiting;
+use super::waiting::{Until, Waiting};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::lifecycle::launch::attestation::InstanceId;
 use crate::report::Complaint;
@@ -165,6 +165,14 @@ impl Reason {
             Self::Refusal(refusal) => refusal.complaint().what,
             Self::Waiting(waiting) => waiting.complaint().what,
             Self::Cause(cause) => cause.sentence(),
+        }
+    }
+
+    /// Who ends the wait, if it is one.
+    pub fn until(&self) -> Option<Until> {
+        match self {
+            Self::Waiting(waiting) => Some(waiting.until()),
+            Self::Refusal(_) | Self::Cause(_) => None,
         }
     }
 

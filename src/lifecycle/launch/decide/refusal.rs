@@ -237,8 +237,7 @@ impl Refusal {
             Self::BackupExists { newest } => (
                 format!("all disks are empty, but a backup of this deployment exists: {newest}"),
                 "an empty cluster in place of one that had data is rarely what is wanted".to_owned(),
-                "run errand restore to get the data back, or deploy with bootstrap_cluster: again to start without it"
-                    .to_owned(),
+                format!("to get the data back {RESTORE}; to start without it deploy with bootstrap_cluster: again"),
             ),
             Self::NotYet { plan, step, because } => (
                 format!("'{plan}' is due ({because}), but this version of the release does not know how to '{step}'"),
@@ -248,6 +247,9 @@ impl Refusal {
         }
     }
 }
+
+/// How to get data back from a backup.
+pub(super) const RESTORE: &str = "restore a snapshot with etcdutl";
 
 fn wrong_version(with: FitsNot, why: &Incompatible) -> (String, String, String) {
     let whose = match with {
@@ -291,7 +293,7 @@ fn damaged(why: &str, no_restore: &NoRestore) -> (String, String, String) {
     (
         format!("the data cannot be used: {why}"),
         format!("etcd would end or lose what it acknowledged; it is not replaced unasked, because {reason}"),
-        "bring the other members back first; if none has the data, run errand restore".to_owned(),
+        format!("bring the other members back first; if none has the data, {RESTORE}"),
     )
 }
 

@@ -78,6 +78,32 @@ impl Row {
         Self::NothingToGoBy,
     ];
 
+    /// The plans it may lead to, by name; docs/contract.md#launch has them in bold.
+    #[cfg(test)]
+    pub(crate) const fn plans(self) -> &'static [&'static str] {
+        match self {
+            Self::AlreadyRunning
+            | Self::UnusableDisk
+            | Self::WrongVersion
+            | Self::WrongCluster
+            | Self::TwoClusters
+            | Self::JoinerIncompatible => &["refuse"],
+            Self::RestoreRequested => &["restore", "wait"],
+            Self::ListedMember => &["start"],
+            Self::RemovedMember => &["rejoin", "refuse", "wait"],
+            Self::ReplacedByRestore => &["rejoin", "wait"],
+            Self::QuorumMissing => &["start", "refuse"],
+            Self::DamagedNotListed => &["move-aside", "wait"],
+            Self::DamagedListed | Self::ListedOtherwise => &["replace", "wait", "refuse"],
+            Self::DamagedAlone => &["restore", "refuse", "wait"],
+            Self::FollowFirstBoot | Self::FirstBoot => &["bootstrap", "wait"],
+            Self::NotListed => &["join", "wait"],
+            Self::ListedNeverStarted => &["resume-join", "wait"],
+            Self::BackupExists => &["refuse", "wait"],
+            Self::NothingToGoBy => &["wait"],
+        }
+    }
+
     /// Its number in docs/contract.md#launch.
     pub const fn number(self) -> u8 {
         self as u8

@@ -115,6 +115,16 @@ fn etcd_words(seen: &Seen) -> String {
     }
 }
 
+/// Whether the binary's minor release is the one that this disk's cluster already runs. If it is, no
+/// other member can be on a patch from which the step to it is not supported: the step has been made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// It is.
+    Kept,
+    /// It is not, or the disk does not tell.
+    Changed,
+}
+
 /// The healthy answers of one cluster.
 pub(super) struct Cluster<'a> {
     answers: Vec<(&'a InstanceId, &'a Healthy)>,
@@ -152,18 +162,20 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// Those answers that say that the cluster runs the binary's own minor release: whatever else is
-    /// answered, the binary fits.
-    pub(super) fn on_line_of(&self, binary: EtcdVersion) -> Self {
-        let on_line = |healthy: &Healthy| {
-            healthy.cluster_version.is_some_and(|version| version.line() == binary.line())
+    /// Those answers that settle whether the binary fits, whatever else is answered.
+    pub(super) fn sure_of(&self, binary: EtcdVersion, line: Line) -> Self {
+        let sure = |healthy: &Healthy| match (healthy.cluster_version, line) {
+            (Some(version), _) if version.line() == binary.line() => true,
+            (Some(version), Line::Kept) => may_open(binary, version).is_ok(),
+            (None, Line::Kept) => true,
+            (Some(_) | None, Line::Changed) => false,
         };
-        Self { answers: self.answers.iter().copied().filter(|(_, healthy)| on_line(healthy)).collect() }
+        Self { answers: self.answers.iter().copied().filter(|(_, healthy)| sure(healthy)).collect() }
     }
 
     /// Whether the binary may run in this cluster.
-    pub(super) fn fits(&self, binary: EtcdVersion) -> Result<(), Incompatible> {
-        if self.on_line_of(binary).is_healthy() {
+    pub(super) fn fits(&self, binary: EtcdVersion, line: Line) -> Result<(), Incompatible> {
+        if self.sure_of(binary, line).is_healthy() {
             return Ok(());
         }
         let mut opened = self

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
-use super::refusal::list;
+use super::refusal::{RESTORE, list};
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::lifecycle::launch::attestation::{DiskClass, InstanceId, LinkHash};
 use crate::lifecycle::launch::observation::Unreachable;
@@ -100,8 +100,6 @@ pub enum Unsafe {
         /// Those URLs.
         urls: Vec<PeerUrl>,
     },
-    /// The entry is the leader itself: what is known is out of date.
-    IsLeader,
 }
 
 /// Why an instance does not attest.
@@ -162,6 +160,18 @@ impl Missing {
     }
 }
 
+/// Who ends a wait. `/state` tells it to the scripts of this VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Until {
+    /// This launcher, within seconds.
+    OwnProgress,
+    /// Other instances, when they come up or recover.
+    Others,
+    /// Another deploy or an errand: nobody else can.
+    Operator,
+}
+
 /// How it is known that an empty disk had a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -197,9 +207,22 @@ impl Waiting {
         }
     }
 
-    /// Whether this passes by itself within seconds, as part of acting.
-    pub const fn is_own_progress(&self) -> bool {
-        matches!(self, Self::Confirming { .. } | Self::OwnNonce | Self::FirstBootUnseen { .. })
+    /// Who ends it.
+    pub fn until(&self) -> Until {
+        match self {
+            Self::Confirming { .. } | Self::OwnNonce => Until::OwnProgress,
+            Self::NotAskedToBootstrap { silent } if silent.is_empty() => Until::Operator,
+            Self::FirstBootNeedsFlag { .. } | Self::LostData { .. } | Self::BackupUnknown { .. } => {
+                Until::Operator
+            }
+            Self::RestoreOthers { .. }
+            | Self::Draining { .. }
+            | Self::NotSafe { .. }
+            | Self::NotAskedToBootstrap { .. }
+            | Self::Attestations { .. }
+            | Self::NoQuorum { .. }
+            | Self::FirstBootUnseen { .. } => Until::Others,
+        }
     }
 
     fn parts(&self) -> (String, String, String) {
@@ -222,7 +245,9 @@ impl Waiting {
             ),
             Self::NotSafe { cluster_id, member_id, why } => not_safe(*cluster_id, *member_id, why),
             Self::BackupUnknown { why } => (
-                format!("all disks are empty, and the backup store does not say whether a backup exists: {why}"),
+                format!(
+                    "all disks are empty, and the backup store does not say whether a backup exists: {why}"
+                ),
                 "an empty cluster in place of one that had data is rarely what is wanted".to_owned(),
                 "repair the store's access, or deploy with bootstrap_cluster: again to start without it"
                     .to_owned(),
@@ -231,8 +256,7 @@ impl Waiting {
                 format!("nobody has data, and this deploy may not create a cluster{}", and_silent(silent)),
                 "a cluster is created only when asked for: empty disks can also mean that data was lost"
                     .to_owned(),
-                "for a first deploy add -o deployment/operations/bootstrap.yml; else run errand restore"
-                    .to_owned(),
+                format!("for a first deploy add -o deployment/operations/bootstrap.yml; else {RESTORE}"),
             ),
             Self::Attestations { missing } => (
                 format!(
@@ -258,21 +282,31 @@ impl Waiting {
                     }
                 ),
                 "a new cluster would hide that data was lost".to_owned(),
-                "run errand restore; if the data may go, `bosh recreate` all instances with empty disks first"
-                    .to_owned(),
+                match known_from {
+                    KnownFrom::Mark => {
+                        format!("{RESTORE}; if the data may go, `bosh recreate` this instance")
+                    }
+                    KnownFrom::Records => format!(
+                        "{RESTORE}; if the data may go, move /var/vcap/store/etcd/.launcher on this VM elsewhere"
+                    ),
+                },
             ),
             Self::NoQuorum { who: with_data, silent } => (
                 format!("there is data, but no cluster serves: {}{}", who(with_data), and_silent(silent)),
                 "only members that still have their data can bring quorum back".to_owned(),
-                "start the instances that have data; if too few are left, run errand restore".to_owned(),
+                format!("start the instances that have data; if too few are left, {RESTORE}"),
             ),
             Self::FirstBootUnseen { by } => (
-                format!("{by} takes part in a first boot that names this disk, but its members cannot be seen yet"),
+                format!(
+                    "{by} takes part in a first boot that names this disk, but its members cannot be seen yet"
+                ),
                 "only the running members tell whether this disk is still waited for".to_owned(),
                 format!("if it lasts, look why etcd does not run on {by}"),
             ),
             Self::FirstBootNeedsFlag { by } => (
-                format!("{by} takes part in a first boot that waits for this disk, but this deploy may not create a cluster"),
+                format!(
+                    "{by} takes part in a first boot that waits for this disk, but this deploy may not create a cluster"
+                ),
                 "bootstrap_cluster was on when that first boot began and is off now".to_owned(),
                 "deploy once more with -o deployment/operations/bootstrap.yml".to_owned(),
             ),
@@ -293,9 +327,6 @@ fn not_safe(cluster_id: ClusterId, member_id: MemberId, why: &Unsafe) -> (String
             format!("it also has the URLs {}", list(urls)),
             format!("if it is this instance's, remove it: etcdctl member remove {member_id}"),
         ),
-        Unsafe::IsLeader => {
-            ("it is named as the leader".to_owned(), "nothing: the next look follows by itself".to_owned())
-        }
     };
     (
         format!(

@@ -1,0 +1,8 @@
+//! The launch table, row by row, and what holds for every world.
+
+mod rows;
+mod settling;
+mod simulation;
+mod texts;
+mod totality;
+mod world;
