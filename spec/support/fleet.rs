@@ -263,8 +263,11 @@ pub fn repository() -> &'static Path {
 
 /// PATH with the pinned tools first.
 pub fn path() -> OsString {
-    let mut path = repository().join(".tools/bin").into_os_string();
-    path.push(":");
+    let mut path = OsString::new();
+    for tools in [".tools/bin", ".tools/etcd-3.6/bin"] {
+        path.push(repository().join(tools));
+        path.push(":");
+    }
     path.push(std::env::var_os("PATH").unwrap_or_default());
     path
 }

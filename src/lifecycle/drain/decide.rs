@@ -166,7 +166,7 @@ impl Refusal {
             Self::StopTakesQuorum { missing } => Complaint::refused(
                 format!("stopping this member would take the quorum; not answering: {}", missing.join(", ")),
                 "no write would succeed until it is back",
-                "repair only the missing one (`bosh deploy` with the others ignored, or `bosh restart GROUP/ID --no-converge`); or `--skip-drain`; docs/drain.md#held",
+                "repair only the missing one (`bosh restart GROUP/ID --no-converge`, or deploy with the others ignored); to stop the whole cluster on purpose, `bosh stop --skip-drain`; docs/drain.md#held",
             ),
             Self::NotInThisVersion { plan } => Complaint::refused(
                 format!("the stop table says '{plan}', which this version of the release does not do yet"),
