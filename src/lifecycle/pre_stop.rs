@@ -9,7 +9,7 @@ use serde_json::json;
 use super::drain::decide::{Plan, Refusal, decide, honest};
 use super::drain::next_state;
 use super::drain::observation::{Call, DiskNext, Override, Script, StopSeen};
-use super::drain::observe::Watch;
+use super::drain::observe::{Watch, on_disk};
 use super::intent;
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
@@ -45,6 +45,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
             own_disk: job.spec.persistent_disk > 0,
             forced: forced(paths),
             cluster: watch.look(&job, &reach).await,
+            on_disk: on_disk(paths),
         };
         let decision = honest(decide(&seen), seen.forced);
         let fields = json!({

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::decide::{Decision, Plan, decide, honest};
 use super::next_state;
 use super::observation::{Call, Cluster, Script, StopSeen};
-use super::observe::Watch;
+use super::observe::{Watch, on_disk};
 use crate::etcd::handover::{Handover, hand_over};
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
@@ -66,6 +66,7 @@ async fn drain(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> {
         own_disk: job.spec.persistent_disk > 0,
         forced: pre_stop::forced(paths),
         cluster: Watch::default().look(&job, &reach).await,
+        on_disk: on_disk(paths),
     };
     let decision = honest(decide(&seen), seen.forced);
     let fields = json!({"row": decision.row, "plan": decision.plan.name(), "because": decision.because, "intent": seen.intent, "disk": seen.disk});

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::hold::{Hold, describe, hold};
-use super::observation::{Call, Cluster, Life, Override, OwnEntry, Script, StopSeen, keep_quorum};
+use super::observation::{Call, Cluster, Life, OnDisk, Override, OwnEntry, Script, StopSeen, keep_quorum};
 use crate::etcd::id::MemberId;
 use crate::lifecycle::intent::Next;
 use crate::report::Complaint;
@@ -220,7 +220,8 @@ fn without_intent(seen: &StopSeen) -> Decision {
     let alone = match &seen.cluster {
         Cluster::Serves { own: OwnEntry::Voter(_), others, .. } => others.is_empty(),
         // Unseen, it may be one of many: leaving is then refused below, never guessed.
-        Cluster::Serves { .. } | Cluster::NoQuorum { .. } => false,
+        Cluster::NoQuorum { .. } => seen.on_disk == OnDisk::OnlyVoter,
+        Cluster::Serves { .. } => false,
     };
     if alone {
         return Decision {
@@ -244,6 +245,18 @@ fn leaving(seen: &StopSeen, all_as: Option<Row>) -> Decision {
         because: because.to_owned(),
     };
     let (own, others) = match &seen.cluster {
+        // Nothing is lost with an empty disk; its entry, if there is one, is cleared by eviction.
+        Cluster::NoQuorum { .. } if seen.on_disk == OnDisk::NoMember => {
+            return decision(
+                Row::NotAVoter,
+                Plan::RemoveEntry { member: None },
+                "nobody answers with a member list, and this disk has no member",
+            );
+        }
+        // Nobody answers because there is nobody else.
+        Cluster::NoQuorum { .. } if seen.on_disk == OnDisk::OnlyVoter => {
+            return decision(Row::LastVoter, Plan::Refuse(Refusal::LastVoter), "it is the last voter");
+        }
         Cluster::NoQuorum { why } => {
             let refusal = Refusal::NobodyAnswers { why: why.clone() };
             return decision(

@@ -111,6 +111,18 @@ pub enum Cluster {
     },
 }
 
+/// What the own disk tells about voters. Asked only when nobody answers with a member list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDisk {
+    /// No member: nothing is lost with this instance.
+    NoMember,
+    /// A member that is its cluster's only voter.
+    OnlyVoter,
+    /// A member of several, or nobody can say.
+    Unknown,
+}
+
 /// Everything the stop table asks about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StopSeen {
@@ -128,6 +140,8 @@ pub struct StopSeen {
     pub forced: Override,
     /// The cluster.
     pub cluster: Cluster,
+    /// The own disk.
+    pub on_disk: OnDisk,
 }
 
 impl StopSeen {

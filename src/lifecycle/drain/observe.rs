@@ -3,15 +3,30 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::observation::{Cluster, Life, OwnEntry, Voter};
+use super::observation::{Cluster, Life, OnDisk, OwnEntry, Voter};
+use crate::datadir::{self, Found};
 use crate::etcd::client::{EtcdClient, EtcdError, Membership};
 use crate::etcd::connect::Target;
 use crate::etcd::http;
 use crate::etcd::id::MemberId;
 use crate::etcd::member::Member;
 use crate::job::config::{JobConfig, Peer};
+use crate::job::paths::Paths;
 use crate::job::reach::{self, Reach};
+use crate::lifecycle::container_start;
 use crate::lifecycle::launch::attestation::{PeerState, Progress};
+
+/// What the own disk tells about voters. One that is not mounted or cannot be read tells nothing.
+pub fn on_disk(paths: &Paths) -> OnDisk {
+    if !container_start::store_is_mounted(paths).unwrap_or(false) {
+        return OnDisk::Unknown;
+    }
+    match datadir::classify(&paths.data_dir(), None) {
+        Ok(Found::Empty | Found::Partial { .. }) => OnDisk::NoMember,
+        Ok(Found::Data(own)) if own.voters == Some([own.member_id].into()) => OnDisk::OnlyVoter,
+        Ok(Found::Data(_) | Found::Damaged { .. } | Found::Foreign { .. }) | Err(_) => OnDisk::Unknown,
+    }
+}
 
 /// Remembers since when each voter has been missing, over several looks.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::json;
 
+use super::aside;
 use super::decide::plan::{Bootstrap, Plan};
 use super::decide::step::Step;
 use super::record_files::{self, NonceFile};
@@ -79,6 +80,13 @@ impl Actor<'_> {
                 let nonce = record_files::fresh_nonce().context("make a nonce")?;
                 journal::info("this disk has a nonce now", &json!({"nonce": nonce}));
                 records::write(paths, &NonceFile { nonce })?;
+            }
+            (Step::MoveAside, Plan::Bootstrap(Bootstrap { clear: Some(clear), .. })) => {
+                let moved = aside::move_member(paths, clear.reason, jiff::Timestamp::now())?;
+                journal::warn(
+                    "data was moved aside",
+                    &json!({"to": moved, "reason": clear.reason, "next": "remove it when nobody needs it any more"}),
+                );
             }
             (Step::WriteBootstrapRecord, Plan::Bootstrap(bootstrap)) => {
                 records::write(paths, &bootstrap.record())?;

@@ -1,6 +1,7 @@
 //! The launcher: `observe → decide → act` until etcd runs, then stay as its parent.
 
 pub mod act;
+pub mod aside;
 pub mod attestation;
 pub mod decide;
 pub mod listener;

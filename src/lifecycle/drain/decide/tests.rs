@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::lifecycle::drain::observation::{DiskNext, Voter};
+use crate::lifecycle::drain::observation::{DiskNext, OnDisk, Voter};
 use crate::lifecycle::intent::Intent;
 
 const ME: MemberId = MemberId(1);
@@ -51,6 +51,7 @@ fn seen(
         own_disk: true,
         forced: Override::None,
         cluster,
+        on_disk: OnDisk::Unknown,
     }
 }
 
@@ -168,6 +169,32 @@ fn the_operations_of_bosh_replayed() {
     }
 }
 
+/// A first deploy that never formed a cluster, and a single member whose etcd is down: nobody answers,
+/// and the disk says what there is to lose.
+#[test]
+fn when_nobody_answers_the_disk_tells_what_would_be_lost() {
+    let told = |intent, on_disk| {
+        let decision =
+            decide(&StopSeen { on_disk, ..seen(Script::Drain, intent, (Some(10), Some(0)), no_quorum()) });
+        (decision.row.number(), honest(decision, Override::None).plan.name())
+    };
+
+    assert_eq!(told(INSTANCE_GOES, OnDisk::NoMember), (3, "stay"));
+    assert_eq!(told(INSTANCE_GOES, OnDisk::OnlyVoter), (2, "refuse"));
+    assert_eq!(told(INSTANCE_GOES, OnDisk::Unknown), (5, "refuse"));
+    assert_eq!(told(None, OnDisk::OnlyVoter), (7, "stay"));
+    assert_eq!(told(None, OnDisk::NoMember), (8, "stay"));
+    assert_eq!(told(None, OnDisk::Unknown), (8, "refuse"));
+}
+
+fn overrides_and_disks() -> Vec<(Override, OnDisk)> {
+    let disks = [OnDisk::NoMember, OnDisk::OnlyVoter, OnDisk::Unknown];
+    [Override::None, Override::ForceLeave]
+        .into_iter()
+        .flat_map(|forced| disks.map(|on_disk| (forced, on_disk)))
+        .collect()
+}
+
 /// Every combination gets exactly one row, none panics, and nothing leaves without quorum for the rest.
 #[test]
 fn every_combination_is_decided_and_none_takes_quorum() {
@@ -191,7 +218,7 @@ fn every_combination_is_decided_and_none_takes_quorum() {
                     for now_mib in [None, Some(0), Some(10)] {
                         for next_mib in [None, Some(0), Some(10)] {
                             for own_disk in [true, false] {
-                                for forced in [Override::None, Override::ForceLeave] {
+                                for (forced, on_disk) in overrides_and_disks() {
                                     let disk = DiskNext { now_mib, next_mib };
                                     let seen = StopSeen {
                                         script,
@@ -201,6 +228,7 @@ fn every_combination_is_decided_and_none_takes_quorum() {
                                         own_disk,
                                         forced,
                                         cluster: cluster.clone(),
+                                        on_disk,
                                     };
                                     let decision = decide(&seen);
                                     if let Plan::Leave { .. } = decision.plan {
@@ -227,7 +255,7 @@ fn every_combination_is_decided_and_none_takes_quorum() {
             }
         }
     }
-    assert_eq!(count, 49 * 2 * 3 * 5 * 9 * 2 * 2);
+    assert_eq!(count, 49 * 2 * 3 * 5 * 9 * 2 * 2 * 3);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use super::{Decision, Notice};
 /// The steps that the launcher carries out. A step is added here together with the code that does it.
 pub const CARRIED_OUT: &[Step] = &[
     Step::WriteNonce,
+    // Without `RetireRecords` that is what a first start left that died early, and nothing else.
+    Step::MoveAside,
     Step::WriteBootstrapRecord,
     Step::WriteConfiguration,
     Step::RemoveExitRecord,
