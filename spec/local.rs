@@ -204,6 +204,23 @@ fn a_failure_stops_the_deploy_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn single_instances_can_be_worked_on_before_any_deploy_succeeded() {
+    let lab = Lab::new().instances(1).property("fail", "post-deploy");
+    lab.deploy().failed();
+    lab.story();
+
+    lab.cli(&["restart", "recorder/0", "--no-converge"]).succeeded();
+
+    let restarted = then(
+        stopping(KEEP, "job_shutdown hash_unchanged", 1024),
+        vec!["pre-start []".to_owned(), "post-start []".to_owned()],
+    );
+    assert_eq!(lab.story(), restarted);
+    let answer = lab.cli(&["restart"]).failed();
+    assert!(answer.stderr.contains("this deployment was never deployed successfully"), "{}", answer.text());
+}
+
+#[test]
 fn recreate_keeps_disk_id_index_and_address_and_nothing_else() {
     let lab = Lab::new().instances(1).deployed();
     let before = lab.rows("instances --details");

@@ -285,9 +285,14 @@ impl Lab {
             .collect()
     }
 
-    /// How many programs of this lab run.
+    /// How many programs of this lab run: each is pid 2 of its container; what it forks has another one.
     pub fn recorders(&self) -> usize {
-        self.processes().iter().filter(|line| line.contains("bin/recorder one two words")).count()
+        let is_second = |line: &&String| {
+            let pid = line.split(' ').next().unwrap_or_default();
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t2"))
+        };
+        self.processes().iter().filter(is_second).count()
     }
 
     /// Command lines of everything that belongs to this lab: it sees something mounted from its directory,

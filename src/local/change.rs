@@ -1,13 +1,15 @@
 //! What has to happen to one instance: a pure decision from how it is, how it should be and what an
 //! operator asked for. docs/local-director.md#changes
 
+use serde::{Deserialize, Serialize};
+
 use super::agent::drain::Cause;
 use super::monit::JobState;
 use super::package::Fingerprints;
 use super::state::{Desired, Instance};
 
 /// How an instance should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// Hash of everything rendered.
     pub configuration_hash: String,

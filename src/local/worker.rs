@@ -19,6 +19,7 @@ use super::monit::{JobState, Request, Status, Which, client};
 use super::package;
 use super::process;
 use super::render::RenderedInstance;
+use super::spec::InstanceSpec;
 use super::state::{Applied, Deployment, Desired, Disk, Instance};
 use super::task::Step;
 use crate::fail_point;
@@ -122,6 +123,7 @@ impl Worker<'_> {
             self.create_vm(identity, hosts)?;
         }
         self.converge_disk(identity, given.wanted.disk_mib)?;
+        InstanceSpec::new(given.wanted.clone(), given.rendered.clone(), given.watch).keep(&directory)?;
         step.doing("installing packages");
         package::install(self.state, &directory, &given.wanted.packages)?;
         step.doing("configuring jobs");
