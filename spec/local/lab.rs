@@ -251,17 +251,19 @@ impl Lab {
         lines[already..].to_vec()
     }
 
-    /// The stories on the disks of instances that are gone.
+    /// Disks that were put aside.
+    pub fn orphans(&self) -> Vec<PathBuf> {
+        let disks = fs::read_dir(self.state_dir().join("orphaned-disks/recorder"));
+        disks.into_iter().flatten().map(|disk| disk.expect("list disks").path()).collect()
+    }
+
+    /// The stories on them.
     pub fn orphaned_stories(&self) -> Vec<Vec<String>> {
-        let Ok(disks) = fs::read_dir(self.state_dir().join("orphaned-disks/recorder")) else {
-            return Vec::new();
+        let read = |disk: &PathBuf| -> Vec<String> {
+            let story = fs::read_to_string(disk.join("story")).expect("read the story");
+            story.lines().map(str::to_owned).collect()
         };
-        disks
-            .map(|disk| {
-                let story = disk.expect("list disks").path().join("story");
-                fs::read_to_string(story).expect("read the story").lines().map(str::to_owned).collect()
-            })
-            .collect()
+        self.orphans().iter().map(read).collect()
     }
 
     /// The pid of the process in its container; 0 if there is none.

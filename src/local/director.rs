@@ -231,13 +231,14 @@ impl Director<'_> {
         &self,
         identity: &Identity,
         before: Option<&Cause>,
-        recreate: bool,
+        asked: Asked,
     ) -> Result<()> {
         let directory = self.deployment.instance_directory(identity);
         let spec = InstanceSpec::of(&directory, identity)?;
         let state = self.worker().job_state(identity)?;
         let stop = before.filter(|_| state.is_some_and(|state| state != JobState::Stopped));
-        let work = Work::Update { stop: stop.cloned(), recreate: recreate && state.is_some() };
+        let recreate = asked.recreate && state.is_some();
+        let work = Work::Update { stop: stop.cloned(), recreate, lose_disk: recreate && asked.lose_disk };
         // Its configuration is what it was; what it will be when converging is known then.
         let given = Given { wanted: &spec.wanted, rendered: &spec.rendered, watch: spec.watch };
         self.update_alone(identity, &work, given)
@@ -269,7 +270,7 @@ impl Director<'_> {
         let policy = prepared.manifest.group(&identity.group).context("an errand has a group")?.update;
         let (wanted, rendered) = (wanted(prepared, identity)?, rendered(prepared, identity)?);
         let given = Given { wanted: &wanted, rendered, watch: policy.update_watch };
-        self.update_alone(identity, &Work::Update { stop: None, recreate: false }, given)
+        self.update_alone(identity, &Work::Update { stop: None, recreate: false, lose_disk: false }, given)
     }
 
     /// Removes the machine of an errand's group without any script, as the Director does.

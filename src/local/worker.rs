@@ -105,7 +105,7 @@ impl Worker<'_> {
         given: Given<'_>,
         hosts: &str,
     ) -> Result<()> {
-        let Work::Update { stop, recreate } = work else { return Ok(()) };
+        let Work::Update { stop, recreate, lose_disk } = work else { return Ok(()) };
         let directory = self.directory(identity);
         self.deployment.change_instance(&identity.id, |instance| instance.dirty = true)?;
         if let Some(cause) = stop {
@@ -117,6 +117,10 @@ impl Worker<'_> {
             step.doing("deleting vm");
             self.delete_vm(identity)?;
             return self.deployment.change_instance(&identity.id, |instance| instance.dirty = false);
+        }
+        if *lose_disk {
+            instance::detach_disk(&directory)?;
+            self.orphan_disk(identity)?;
         }
         if *recreate || !self.known(identity)?.has_vm {
             step.doing("recreating vm");

@@ -37,6 +37,8 @@ pub struct Power {
     pub skip_drain: bool,
     /// Work on this one instance only, whatever the others need.
     pub no_converge: bool,
+    /// Put disks aside when machines are made anew.
+    pub lose_disk: bool,
 }
 
 /// Carries it out.
@@ -60,7 +62,7 @@ pub fn run(session: &Session, typed: &Power) -> Result<()> {
     if typed.no_converge {
         note_desired(&deployment, typed.verb, &chosen)?;
         return session.task(typed.verb.purpose(), &deployment, scripts, |director| {
-            chosen.iter().try_for_each(|identity| alone(director, typed.verb, identity))
+            chosen.iter().try_for_each(|identity| alone(director, typed, identity))
         });
     }
     let (prepared, yaml) = session.prepare_last(&deployment)?;
@@ -70,10 +72,7 @@ pub fn run(session: &Session, typed: &Power) -> Result<()> {
     session.task(typed.verb.purpose(), &deployment, scripts, |director| {
         director.converge(&prepared, &|identity| {
             let asked = chosen.iter().any(|one| one.id == identity.id);
-            Asked {
-                restart: asked && typed.verb == Verb::Restart,
-                recreate: asked && typed.verb == Verb::Recreate,
-            }
+            if asked { typed.asked() } else { Asked::default() }
         })?;
         director.record_success(&prepared, &yaml)
     })
@@ -98,15 +97,26 @@ fn note_desired(deployment: &Deployment, verb: Verb, chosen: &[Identity]) -> Res
     })
 }
 
-fn alone(director: &Director<'_>, verb: Verb, identity: &Identity) -> Result<()> {
-    let (cause, recreate) = match verb {
-        Verb::Start => (None, false),
+fn alone(director: &Director<'_>, typed: &Power, identity: &Identity) -> Result<()> {
+    let cause = match typed.verb {
+        Verb::Start => None,
         // A restart without convergence is a stop and a start.
-        Verb::Stop | Verb::Restart => (Some(Cause::Stop), false),
-        Verb::StopHard => (Some(Cause::HardStop), false),
-        Verb::Recreate => (Some(Cause::Recreate), true),
+        Verb::Stop | Verb::Restart => Some(Cause::Stop),
+        Verb::StopHard => Some(Cause::HardStop),
+        Verb::Recreate => Some(Cause::Recreate),
     };
-    director.without_convergence(identity, cause.as_ref(), recreate)
+    director.without_convergence(identity, cause.as_ref(), typed.asked())
+}
+
+impl Power {
+    /// What it asks of each chosen instance.
+    fn asked(&self) -> Asked {
+        Asked {
+            restart: self.verb == Verb::Restart,
+            recreate: self.verb == Verb::Recreate,
+            lose_disk: self.lose_disk,
+        }
+    }
 }
 
 impl Verb {
