@@ -204,6 +204,23 @@ fn a_failure_stops_the_deploy_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn single_instances_can_be_worked_on_before_any_deploy_succeeded() {
+    let lab = Lab::new().instances(1).property("fail", "post-deploy");
+    lab.deploy().failed();
+    lab.story();
+
+    lab.cli(&["restart", "recorder/0", "--no-converge"]).succeeded();
+
+    let restarted = then(
+        stopping(KEEP, "job_shutdown hash_unchanged", 1024),
+        vec!["pre-start []".to_owned(), "post-start []".to_owned()],
+    );
+    assert_eq!(lab.story(), restarted);
+    let answer = lab.cli(&["restart"]).failed();
+    assert!(answer.stderr.contains("this deployment was never deployed successfully"), "{}", answer.text());
+}
+
+#[test]
 fn recreate_keeps_disk_id_index_and_address_and_nothing_else() {
     let lab = Lab::new().instances(1).deployed();
     let before = lab.rows("instances --details");
@@ -326,6 +343,51 @@ fn an_update_killed_anywhere_is_finished_by_the_next_one() {
         assert_eq!(lab.recorders(), 2, "killed at {step}");
         assert_eq!(lab.supervisors().len(), 2, "killed at {step}");
         assert_eq!(ids(&lab), before, "killed at {step}");
+    }
+}
+
+#[test]
+fn a_script_left_running_by_a_killed_command_is_ended_before_it_runs_again() {
+    let lab = Lab::new().instances(1).property("hang", "pre-start");
+    let mut first = lab.deploy_command(&[]).stdout(Stdio::null()).spawn().unwrap();
+    let scripts = |lab: &Lab| lab.processes().iter().filter(|line| line.contains("bin/pre-start")).count();
+    lab.eventually("a script that runs", || scripts(&lab) > 0);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(scripts(&lab) > 0, "it outlives the command");
+
+    let lab = lab.property("hang", "none");
+    lab.deploy().succeeded();
+
+    assert_eq!(scripts(&lab), 0);
+    assert_eq!(lab.recorders(), 1);
+}
+
+#[test]
+fn a_lost_disk_is_put_aside_and_an_empty_one_takes_its_place() {
+    let lab = Lab::new().instances(1).deployed();
+    lab.ssh("recorder/0", "touch /var/vcap/store/mine").succeeded();
+
+    lab.cli(&["recreate", "recorder/0", "--lose-disk"]).succeeded();
+
+    lab.ssh("recorder/0", "test -e /var/vcap/store/mine").failed();
+    let orphans = lab.orphans();
+    assert_eq!(orphans.len(), 1);
+    assert!(orphans[0].join("mine").exists());
+}
+
+#[test]
+fn logs_of_all_jobs_come_in_an_archive() {
+    let lab = Lab::new().instances(1).deployed();
+    let target = tempfile::tempdir().unwrap();
+
+    lab.cli(&["logs", "recorder/0", "--dir", target.path().to_str().unwrap()]).succeeded();
+
+    let archive = fs::read_dir(target.path()).unwrap().next().unwrap().unwrap().path();
+    let listing = std::process::Command::new("tar").arg("-tzf").arg(&archive).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    for file in ["recorder/recorder.stdout.log", "recorder/pre-start.stdout.log", "recorder/bpm.log"] {
+        assert!(listing.contains(file), "{file} is missing in\n{listing}");
     }
 }
 
