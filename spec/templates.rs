@@ -12,6 +12,7 @@ mod lab;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use etcd_release::atomic_file;
 use etcd_release::job::config::JobConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -47,7 +48,7 @@ fn cases(directory: &str) -> BTreeMap<String, Case> {
 fn load(rendered: &Rendered) -> Result<JobConfig, String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("job.json");
-    std::fs::write(&path, rendered.file("config/job.json")).unwrap();
+    atomic_file::write(&path, rendered.file("config/job.json").as_bytes(), 0o600).unwrap();
     JobConfig::load(&path).map_err(|complaint| complaint.to_string())
 }
 

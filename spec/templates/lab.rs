@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use etcd_release::atomic_file;
 use etcd_release::local::interpolation::{Interpolated, Sources, interpolate};
 use etcd_release::local::link;
 use etcd_release::local::placement::{self, Registry};
@@ -153,7 +154,7 @@ impl Lab {
 
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        atomic_file::write(&path, text.as_bytes(), 0o600).unwrap();
         path
     }
 }
