@@ -43,6 +43,8 @@ enum Log {
         run_from: Segment,
         /// The file before, if there is one: between the two is a gap.
         before_gap: Option<Segment>,
+        /// Whether there is nothing in it but whose it is.
+        blank: bool,
     },
 }
 
@@ -99,8 +101,20 @@ fn read_log(layout: &Layout, directory: &Path) -> io::Result<Log> {
             newest: file(newest),
             newest_ids: (last.member_id, last.cluster_id),
         }),
-        (Ok(owner), Ok(_)) => Log::Usable { owner, run_from, before_gap },
+        (Ok(owner), Ok(_)) => {
+            let only_file = layout.segments.len() == 1 && newest.sequence == 0;
+            let blank = only_file && is_blank(&directory.join(newest.to_string()))?;
+            Log::Usable { owner, run_from, before_gap, blank }
+        }
     })
+}
+
+fn is_blank(path: &Path) -> io::Result<bool> {
+    match wal::is_blank(plain(path)?) {
+        Ok(blank) => Ok(blank),
+        Err(wal::Error::Fault(_)) => Ok(false),
+        Err(wal::Error::Io(error)) => Err(layout::about(path, &error)),
+    }
 }
 
 fn read_db(path: &Path, log: &Log) -> io::Result<Content> {
@@ -148,9 +162,16 @@ fn judge(seen: Seen) -> Found {
             what: "member/snap/db has nothing in it, and there is no write-ahead log".to_owned(),
         },
         (Log::Absent, Content::Absent) => without_data(&layout),
+        (Log::Usable { blank: true, .. }, Content::Readable(backend))
+            if !is_used(&backend) && layout.newest_snapshot.is_none() =>
+        {
+            Found::Partial {
+                what: "the write-ahead log has no entry, and member/snap/db has nothing in it".to_owned(),
+            }
+        }
         (Log::Usable { .. }, Content::Absent) => damaged(Damage::DbMissing),
         (Log::Usable { .. }, Content::Blank) => damaged(Damage::DbBlank),
-        (Log::Usable { owner, run_from, before_gap }, Content::Readable(backend)) => {
+        (Log::Usable { owner, run_from, before_gap, .. }, Content::Readable(backend)) => {
             match mismatch(&layout, run_from, before_gap, &backend) {
                 Some(why) => damaged(why),
                 None => Found::Data(identity(owner, backend)),

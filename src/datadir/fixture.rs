@@ -148,12 +148,25 @@ struct Raw {
     data: Option<Vec<u8>>,
 }
 
-/// The head of a file of the log: checksum, ids, and a zero tail.
+/// The beginning of a file of the log: checksum, ids, an entry, and a zero tail.
 pub(super) fn wal_file(previous_crc: u32, member: u64, cluster: u64) -> Vec<u8> {
+    wal(previous_crc, member, cluster, Some(b"an entry".to_vec()))
+}
+
+/// The first file of a log that nothing was written to: checksum, ids, the snapshot of index 0 and term
+/// 0 as etcd writes it, and a zero tail.
+pub(super) fn blank_wal_file(member: u64, cluster: u64) -> Vec<u8> {
+    wal(0, member, cluster, None)
+}
+
+fn wal(previous_crc: u32, member: u64, cluster: u64, entry: Option<Vec<u8>>) -> Vec<u8> {
     let ids = Ids { member: Some(member), cluster: Some(cluster) }.encode_to_vec();
     let mut crc = Crc32c::continued(previous_crc);
     crc.update(&ids);
-    [frame(4, previous_crc, None), frame(1, crc.value(), Some(ids)), vec![0; 512]].concat()
+    let head = [frame(4, previous_crc, None), frame(1, crc.value(), Some(ids))].concat();
+    let (kind, data) = entry.map_or((5, vec![0x08, 0, 0x10, 0]), |entry| (2, entry));
+    crc.update(&data);
+    [head, frame(kind, crc.value(), Some(data)), vec![0; 512]].concat()
 }
 
 /// A record in its frame.

@@ -282,6 +282,29 @@ fn owner_in(source: impl Read, bytes: u64) -> Result<Owner, Error> {
     }
 }
 
+/// Whether a log's first file has nothing in it but whose it is: no entry, no term, no vote.
+///
+/// etcd makes the file first and writes the members of a first boot afterwards. Killed in between it
+/// starts again with a log of no members, and waits for a leader for ever (seen with 3.6.16). Anything
+/// that cannot be read counts as content: only certainty says "nothing".
+pub fn is_blank(file: File) -> Result<bool, Error> {
+    let bytes = file.metadata()?.len();
+    let mut records = Records::new(BufReader::with_capacity(512, file), bytes, HEADER_BYTES_MAX);
+    loop {
+        match records.next_record() {
+            Ok(None) => return Ok(true),
+            Ok(Some(record)) => match record.kind {
+                Kind::Crc | Kind::Metadata => {}
+                // A new log begins with the snapshot of index 0 and term 0, two fields of two bytes.
+                Kind::Snapshot if record.data.chunks(2).all(|field| field.get(1) == Some(&0)) => {}
+                Kind::Snapshot | Kind::Entry | Kind::State | Kind::Unknown(_) => return Ok(false),
+            },
+            Err(Error::Fault(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn due(records: &mut Records<impl Read>, kind: Kind, due: &'static str) -> Result<Record, Error> {
     let offset = records.offset;
     let record = records.next_record()?.ok_or(Fault::NoRecord { offset, due })?;

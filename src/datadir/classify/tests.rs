@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::super::fixture::{Form, backend, bolt_file, put, wal_file};
+use super::super::fixture::{Form, backend, blank_wal_file, bolt_file, put, wal_file};
 use super::super::in_use;
 use super::*;
 use crate::etcd::id::{ClusterId, MemberId};
@@ -191,6 +191,19 @@ fn damage_is_told_with_file_and_place() {
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &used), (snapshot, b"")]), @"member/snap/db ends at raft index 7, but the newest snapshot file is of index 9 and its database member/snap/0000000000000009.snap.db is missing");
     let index = bolt_file(&[("meta", Form::Inline, vec![(b"consistent_index".to_vec(), vec![1])])]);
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &index)]), @"member/snap/db: its bucket 'meta' has a consistent_index that is not eight bytes long");
+}
+
+/// etcd killed between making its log and writing the members of a first boot waits for a leader for ever
+/// when it is started again: found by killing the launcher just after it started etcd.
+#[test]
+fn a_log_without_an_entry_and_a_backend_without_content_is_partial() {
+    let (blank, begun) = (blank_wal_file(0xa1, 0xc), wal_file(0, 0xa1, 0xc));
+    let of = |log: &[u8], keys| class(&disk(&[(FIRST, log), (DB, &backend(0, keys))]));
+
+    assert!(matches!(of(&blank, 0), Found::Partial { .. }), "{:?}", of(&blank, 0));
+    // One entry, or one key, and it is somebody's data.
+    assert!(matches!(of(&begun, 0), Found::Data(_)), "{:?}", of(&begun, 0));
+    assert!(matches!(of(&blank, 1), Found::Data(_)), "{:?}", of(&blank, 1));
 }
 
 #[test]

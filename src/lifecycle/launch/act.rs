@@ -13,6 +13,7 @@ use super::decide::plan::{Bootstrap, Plan};
 use super::decide::step::Step;
 use super::record_files::{self, NonceFile};
 use super::records::{BootPhase, BootstrapRecord, ExitRecord};
+use crate::datadir::{self, Found};
 use crate::etcd::config::{self, EtcdConfig, InitialState};
 use crate::etcd::id::{ClientUrl, PeerUrl};
 use crate::etcd::process::{EtcdProcess, Program};
@@ -64,11 +65,12 @@ impl Actor<'_> {
         Ok(())
     }
 
-    /// Waits until etcd has a log. The caller stops waiting when etcd ends.
+    /// Waits until etcd's log has an entry: only then is there a member to speak of. The caller stops
+    /// waiting when etcd ends.
     async fn first_log(&self) {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
-        let directory = self.paths.data_dir().join("member/wal");
-        while !has_log(&directory) {
+        // What cannot be looked at in this moment is looked at again.
+        while !matches!(datadir::classify(&self.paths.data_dir(), None), Ok(Found::Data(_))) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -182,12 +184,4 @@ impl Actor<'_> {
             metrics: properties.metrics.clone(),
         })
     }
-}
-
-fn has_log(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "wal"))
-    })
 }
