@@ -2,6 +2,7 @@
 //! etcd with mutual TLS. Reads like BOSH's lifecycle page.
 
 #![allow(missing_docs, reason = "test names are sentences")]
+#![allow(clippy::disallowed_methods, reason = "fixtures need no durability")]
 
 mod support;
 
@@ -25,11 +26,6 @@ fn take_port(ip: &str, port: u16) -> TcpListener {
         }
         std::thread::yield_now();
     }
-}
-
-/// Slugs of all instances.
-fn slugs(fleet: &Fleet) -> Vec<String> {
-    fleet.instances().iter().filter_map(|row| row["instance"].as_str()).map(str::to_owned).collect()
 }
 
 #[test]
@@ -146,7 +142,7 @@ fn stopping_all_is_refused_at_the_second_and_done_with_skip_drain_and_start_brin
     let before = fleet.eventually("three voters", |seen| voters(seen) == 3 && all_ready(seen));
 
     fleet.cli(&["stop"]).failed();
-    let refused: String = slugs(&fleet).iter().map(|slug| fleet.log(slug, "pre-stop.stderr.log")).collect();
+    let refused: String = fleet.slugs().iter().map(|slug| fleet.log(slug, "pre-stop.stderr.log")).collect();
     assert!(
         refused.contains("stopping this member would take the quorum") && refused.contains("--skip-drain"),
         "{refused}"
@@ -174,9 +170,9 @@ fn a_first_deploy_without_bootstrap_fails_names_the_ops_file_and_writes_no_data(
 
     fleet.deploy().failed();
 
-    let told: String = slugs(&fleet).iter().map(|slug| fleet.log(slug, "post-deploy.stderr.log")).collect();
+    let told: String = fleet.slugs().iter().map(|slug| fleet.log(slug, "post-deploy.stderr.log")).collect();
     assert!(told.contains("bootstrap.yml"), "{told}\n{}", fleet.log_tails());
-    for slug in slugs(&fleet) {
+    for slug in fleet.slugs() {
         assert!(!fleet.store(&slug).join("member").exists(), "{slug} has data");
     }
 }
@@ -188,7 +184,7 @@ fn a_first_deploy_with_one_instance_unable_to_start_makes_no_cluster_and_names_i
     let soon = "- type: replace\n  path: /instance_groups/name=etcd/jobs/name=etcd/properties/ready_timeout?\n  value: 5s\n";
     fleet.add_ops_text("soon.yml", soon);
     fleet.deploy().failed();
-    let all = slugs(&fleet);
+    let all = fleet.slugs();
     let broken = all.last().cloned().expect("three instances");
     fleet.ssh(&broken, "/var/vcap/bosh/bin/monit stop etcd").succeeded();
     let rows = fleet.instances();
@@ -221,7 +217,7 @@ fn a_first_deploy_with_one_instance_unable_to_start_makes_no_cluster_and_names_i
 fn an_empty_disk_with_the_flag_on_never_makes_a_second_cluster() {
     let fleet = Fleet::new(&[BOOTSTRAP]).deployed();
     let before = fleet.eventually("three voters", |seen| voters(seen) == 3 && all_ready(seen));
-    let all = slugs(&fleet);
+    let all = fleet.slugs();
     fleet.cli(&["stop", "--skip-drain"]).succeeded();
     let store = fleet.store(&all[0]);
     let kept = fleet.state_dir().join("kept-by-the-test");
@@ -251,7 +247,7 @@ fn killed_all_at_once_and_started_in_any_order_quorum_returns() {
     let fleet = Fleet::new(&[BOOTSTRAP]).deployed();
     let before = fleet.eventually("three voters", |seen| voters(seen) == 3 && all_ready(seen));
     assert!(write_once(&fleet, "survives", "1"));
-    let mut all = slugs(&fleet);
+    let mut all = fleet.slugs();
     for slug in &all {
         fleet.ssh(slug, "/var/vcap/bosh/bin/monit unmonitor etcd").succeeded();
         fleet.ssh(slug, "kill -9 $(cat /var/vcap/sys/run/bpm/etcd/etcd.pid)").succeeded();

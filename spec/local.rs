@@ -1,8 +1,11 @@
 //! The director for one machine, proved with a release whose scripts write down how they are called.
-//! The order of this file: what operations tell scripts, processes, what survives a kill, what people see.
+//! The order of this file: what operations tell scripts, processes, what people see. What survives a kill is in
+//! `local/kill.rs`.
 #![allow(missing_docs, unreachable_pub, reason = "a test target has no public items")]
 #![expect(clippy::disallowed_methods, reason = "specs write fixtures")]
 
+#[path = "local/kill.rs"]
+mod kill;
 #[path = "local/lab.rs"]
 mod lab;
 
@@ -204,6 +207,23 @@ fn a_failure_stops_the_deploy_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn single_instances_can_be_worked_on_before_any_deploy_succeeded() {
+    let lab = Lab::new().instances(1).property("fail", "post-deploy");
+    lab.deploy().failed();
+    lab.story();
+
+    lab.cli(&["restart", "recorder/0", "--no-converge"]).succeeded();
+
+    let restarted = then(
+        stopping(KEEP, "job_shutdown hash_unchanged", 1024),
+        vec!["pre-start []".to_owned(), "post-start []".to_owned()],
+    );
+    assert_eq!(lab.story(), restarted);
+    let answer = lab.cli(&["restart"]).failed();
+    assert!(answer.stderr.contains("this deployment was never deployed successfully"), "{}", answer.text());
+}
+
+#[test]
 fn recreate_keeps_disk_id_index_and_address_and_nothing_else() {
     let lab = Lab::new().instances(1).deployed();
     let before = lab.rows("instances --details");
@@ -277,107 +297,36 @@ fn stopping_lets_the_process_end_itself() {
 
 /// The command is killed as soon as it says that it begins a step; the next one must finish the work.
 #[test]
-fn a_deploy_killed_anywhere_is_finished_by_the_next_one() {
-    let steps = [
-        "Rendering templates",
-        "Creating missing vms",
-        "L installing packages",
-        "L configuring jobs",
-        "L executing pre-start",
-        "L starting jobs",
-        "L executing post-start",
-    ];
-    for step in steps {
-        let lab = Lab::new().instances(2);
-        lab.kill_when(&["deploy"], step);
+fn a_lost_disk_is_put_aside_and_an_empty_one_takes_its_place() {
+    let lab = Lab::new().instances(1).deployed();
+    lab.ssh("recorder/0", "touch /var/vcap/store/mine").succeeded();
 
-        lab.deploy().succeeded();
+    lab.cli(&["recreate", "recorder/0", "--lose-disk"]).succeeded();
 
-        assert_eq!(lab.recorders(), 2, "killed at {step}");
-        let running = lab.rows("instances").iter().filter(|row| row["process_state"] == "running").count();
-        assert_eq!(running, 2, "killed at {step}");
-    }
+    lab.ssh("recorder/0", "test -e /var/vcap/store/mine").failed();
+    let orphans = lab.orphans();
+    assert_eq!(orphans.len(), 1);
+    assert!(orphans[0].join("mine").exists());
 }
 
 #[test]
-fn an_update_killed_anywhere_is_finished_by_the_next_one() {
-    let lab = Lab::new().instances(2).deployed();
-    let ids = |lab: &Lab| {
-        lab.rows("instances --details")
-            .into_iter()
-            .map(|row| (row["instance"].to_string(), row["ips"].to_string(), row["disk_cids"].to_string()))
-            .collect::<Vec<_>>()
-    };
-    let before = ids(&lab);
+fn logs_of_all_jobs_come_in_an_archive() {
+    let lab = Lab::new().instances(1).deployed();
+    let target = tempfile::tempdir().unwrap();
 
-    for step in [
-        "L executing pre-stop",
-        "L executing drain",
-        "L stopping jobs",
-        "L executing post-stop",
-        "L recreating vm",
-        "L configuring jobs",
-        "L starting jobs",
-    ] {
-        lab.kill_when(&["deploy", "--recreate"], step);
+    lab.cli(&["logs", "recorder/0", "--dir", target.path().to_str().unwrap()]).succeeded();
 
-        lab.deploy().succeeded();
-
-        assert_eq!(lab.recorders(), 2, "killed at {step}");
-        assert_eq!(lab.supervisors().len(), 2, "killed at {step}");
-        assert_eq!(ids(&lab), before, "killed at {step}");
+    let archive = fs::read_dir(target.path()).unwrap().next().unwrap().unwrap().path();
+    let listing = std::process::Command::new("tar").arg("-tzf").arg(&archive).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    for file in ["recorder/recorder.stdout.log", "recorder/pre-start.stdout.log", "recorder/bpm.log"] {
+        assert!(listing.contains(file), "{file} is missing in\n{listing}");
     }
 }
 
 /// Between any two steps that change something on disk.
 #[cfg(feature = "fail-points")]
-#[test]
-fn a_death_between_any_two_steps_is_made_good_by_the_next_deploy() {
-    let points = [
-        "placed",
-        "created-root",
-        "disk-recorded",
-        "configured",
-        "started",
-        "drained",
-        "stopped",
-        "orphaned",
-    ];
-    for point in points.map(|name| format!("local:{name}")) {
-        let lab = Lab::new().instances(1);
-        if !lab.dies_at(&["deploy"], &point) {
-            // Not reached by a first deploy: by an update then, or by one that takes an instance away.
-            let lab = lab.instances(2).deployed();
-            let dead = lab.dies_at(&["deploy", "--recreate"], &point);
-            let lab = lab.instances(1);
-            assert!(dead || lab.dies_at(&["deploy"], &point), "{point} is never reached");
-            lab.deploy().succeeded();
-            assert_eq!((lab.recorders(), lab.supervisors().len()), (1, 1), "died at {point}");
-            assert_eq!(lab.disks(), 1, "died at {point}");
-            continue;
-        }
-
-        lab.deploy().succeeded();
-
-        assert_eq!((lab.recorders(), lab.supervisors().len()), (1, 1), "died at {point}");
-        assert_eq!(lab.disks(), 1, "died at {point}");
-    }
-}
-
 #[cfg(feature = "fail-points")]
-#[test]
-fn a_death_between_any_two_steps_of_a_deletion_is_made_good_by_the_next_one() {
-    for point in ["drained", "deleted-vm", "orphaned", "forgotten"].map(|name| format!("local:{name}")) {
-        let lab = Lab::new().instances(2).deployed();
-        assert!(lab.dies_at(&["delete-deployment"], &point), "{point} is never reached");
-
-        lab.delete();
-
-        assert_eq!(lab.processes(), Vec::<String>::new(), "died at {point}");
-        assert_eq!(lab.orphaned_stories().len(), 2, "died at {point}");
-    }
-}
-
 #[test]
 fn nothing_runs_on_when_the_state_directory_is_taken_away() {
     let lab = Lab::new().instances(1).deployed();

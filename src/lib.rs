@@ -4,6 +4,11 @@
 //! `observe → decide → act`: decisions are pure functions over plain data, effects live in thin
 //! shells around them. The rules and where they come from are told in `docs/contract.md`.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "unit tests write fixtures, which need no durability")
+)]
+
 // What people and supervisors read.
 pub mod journal;
 pub mod report;

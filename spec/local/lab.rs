@@ -251,17 +251,19 @@ impl Lab {
         lines[already..].to_vec()
     }
 
-    /// The stories on the disks of instances that are gone.
+    /// Disks that were put aside.
+    pub fn orphans(&self) -> Vec<PathBuf> {
+        let disks = fs::read_dir(self.state_dir().join("orphaned-disks/recorder"));
+        disks.into_iter().flatten().map(|disk| disk.expect("list disks").path()).collect()
+    }
+
+    /// The stories on them.
     pub fn orphaned_stories(&self) -> Vec<Vec<String>> {
-        let Ok(disks) = fs::read_dir(self.state_dir().join("orphaned-disks/recorder")) else {
-            return Vec::new();
+        let read = |disk: &PathBuf| -> Vec<String> {
+            let story = fs::read_to_string(disk.join("story")).expect("read the story");
+            story.lines().map(str::to_owned).collect()
         };
-        disks
-            .map(|disk| {
-                let story = disk.expect("list disks").path().join("story");
-                fs::read_to_string(story).expect("read the story").lines().map(str::to_owned).collect()
-            })
-            .collect()
+        self.orphans().iter().map(read).collect()
     }
 
     /// The pid of the process in its container; 0 if there is none.
@@ -285,9 +287,14 @@ impl Lab {
             .collect()
     }
 
-    /// How many programs of this lab run.
+    /// How many programs of this lab run: each is pid 2 of its container; what it forks has another one.
     pub fn recorders(&self) -> usize {
-        self.processes().iter().filter(|line| line.contains("bin/recorder one two words")).count()
+        let is_second = |line: &&String| {
+            let pid = line.split(' ').next().unwrap_or_default();
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t2"))
+        };
+        self.processes().iter().filter(is_second).count()
     }
 
     /// Command lines of everything that belongs to this lab: it sees something mounted from its directory,

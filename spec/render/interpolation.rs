@@ -46,6 +46,7 @@ impl Files {
     }
 
     fn write(&self, name: &str, text: &str) {
+        #[expect(clippy::disallowed_methods, reason = "a fixture needs no durability")]
         fs::write(self.path(name), text).expect("written");
     }
 

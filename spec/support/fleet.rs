@@ -13,7 +13,7 @@ use etcd_release::local::layout::StateDir;
 use serde_json::Value;
 
 /// Every wait on a condition is bounded by this; no test's outcome depends on it on a working machine.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_mins(2);
 
 /// What a command answered.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -55,6 +55,7 @@ pub struct Fleet {
     state: tempfile::TempDir,
     ops: Vec<PathBuf>,
     variables: Vec<String>,
+    monit_cycle: Option<String>,
     deleted: Cell<bool>,
 }
 
@@ -62,9 +63,26 @@ impl Fleet {
     /// Nothing is deployed yet. The loopback ops file is always there: short watch times, limits that fit.
     pub fn new(ops: &[&str]) -> Self {
         let state = tempfile::Builder::new().prefix("fleet-").tempdir().expect("make a temporary directory");
-        let mut fleet = Self { state, ops: Vec::new(), variables: Vec::new(), deleted: Cell::new(false) };
+        let mut fleet = Self {
+            state,
+            ops: Vec::new(),
+            variables: Vec::new(),
+            monit_cycle: None,
+            deleted: Cell::new(false),
+        };
         fleet.set_ops(ops);
         fleet
+    }
+
+    /// Makes monit look at processes this often instead of every ten seconds.
+    pub fn with_monit_cycle(mut self, seconds: &str) -> Self {
+        self.monit_cycle = Some(seconds.to_owned());
+        self
+    }
+
+    /// `group/id` of all instances.
+    pub fn slugs(&self) -> Vec<String> {
+        self.instances().iter().filter_map(|row| row["instance"].as_str()).map(str::to_owned).collect()
     }
 
     /// The ops files of further deploys, by their names below `deployment/operations`.
@@ -88,11 +106,11 @@ impl Fleet {
     }
 
     pub fn deploy(&self) -> Answer {
-        self.run(self.deploy_command(&[]))
+        run(self.deploy_command(&[]))
     }
 
     pub fn deploy_with(&self, flags: &[&str]) -> Answer {
-        self.run(self.deploy_command(flags))
+        run(self.deploy_command(flags))
     }
 
     /// The command of a deploy, for tests that kill it.
@@ -115,6 +133,7 @@ impl Fleet {
         command
             .args(["-d", "etcd", "-n", "--state-dir"])
             .arg(self.state_dir())
+            .args(self.monit_cycle.iter().flat_map(|seconds| ["--monit-cycle", seconds.as_str()]))
             .args(arguments)
             .env("ETCD_LOCAL_PACKAGES", packages())
             .env("PATH", path())
@@ -122,12 +141,8 @@ impl Fleet {
         command
     }
 
-    pub fn run(&self, mut command: Command) -> Answer {
-        Answer::of(command.output().expect("start etcd-local"))
-    }
-
     pub fn cli(&self, arguments: &[&str]) -> Answer {
-        self.run(self.command(arguments))
+        run(self.command(arguments))
     }
 
     pub fn state_dir(&self) -> PathBuf {
@@ -212,7 +227,11 @@ impl Fleet {
             for file in ["etcd.stderr.log", "post-start.stderr.log", "post-deploy.stderr.log", "drain.log"] {
                 let log = self.log(&slug, file);
                 let lines: Vec<&str> = log.lines().collect();
-                text.push_str(&format!("--- {slug} {file}\n"));
+                text.push_str("--- ");
+                text.push_str(&slug);
+                text.push(' ');
+                text.push_str(file);
+                text.push('\n');
                 for line in &lines[lines.len().saturating_sub(LINES)..] {
                     text.push_str(line);
                     text.push('\n');
@@ -235,11 +254,18 @@ impl Drop for Fleet {
         if !self.deleted.get() {
             // --skip-drain: a broken test may have left nothing that could drain.
             let answer = self.cli(&["delete-deployment", "--skip-drain"]);
-            if answer.code != 0 && !std::thread::panicking() {
-                panic!("the deployment could not be deleted: {}", answer.text());
-            }
+            assert!(
+                answer.code == 0 || std::thread::panicking(),
+                "the deployment could not be deleted: {}",
+                answer.text()
+            );
         }
     }
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command) -> Answer {
+    Answer::of(&command.output().expect("start etcd-local"))
 }
 
 /// Members that serve, as `etcd-status` tells them.

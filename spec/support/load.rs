@@ -168,7 +168,7 @@ pub fn assert_nothing_lost(fleet: &Fleet, report: &Report) {
             let number = |text: &str| text.parse::<u64>().expect("the load writes numbers");
             match read.flatten() {
                 Some(found) => {
-                    assert!(number(&found) >= number(value), "{key}: wrote {value}, found {found}")
+                    assert!(number(&found) >= number(value), "{key}: wrote {value}, found {found}");
                 }
                 None => panic!("{key}: wrote {value}, found nothing"),
             }

@@ -249,7 +249,8 @@ pub(crate) mod tests {
             (
                 Role::Peer,
                 |params| {
-                    params.subject_alt_names = vec![rcgen::SanType::DnsName("other.bosh".try_into().unwrap())]
+                    params.subject_alt_names =
+                        vec![rcgen::SanType::DnsName("other.bosh".try_into().unwrap())];
                 },
                 "tls.peer.certificate: (for other.bosh) does not carry the instance's address a.etcd.default.etcd.bosh",
             ),

@@ -441,7 +441,7 @@ pub(crate) mod tests {
     fn the_defaults_are_accepted() {
         let properties = Properties::parse(&defaults()).unwrap();
 
-        assert_eq!(properties.ready_timeout, Duration::from_secs(600));
+        assert_eq!(properties.ready_timeout, Duration::from_mins(10));
         assert_eq!(properties.bootstrap_cluster, BootstrapFlag::Off);
     }
 

@@ -22,6 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Decides whether this instance may stop now.
 pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
+    #[expect(clippy::disallowed_methods, reason = "BOSH speaks to pre-stop through the environment")]
     let intent = next_state::intent(|name| std::env::var(name).ok()).map_err(|error| {
         Complaint::failed(
             error.to_string(),

@@ -1,13 +1,15 @@
 //! What has to happen to one instance: a pure decision from how it is, how it should be and what an
 //! operator asked for. docs/local-director.md#changes
 
+use serde::{Deserialize, Serialize};
+
 use super::agent::drain::Cause;
 use super::monit::JobState;
 use super::package::Fingerprints;
 use super::state::{Desired, Instance};
 
 /// How an instance should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// Hash of everything rendered.
     pub configuration_hash: String,
@@ -28,6 +30,8 @@ pub struct Asked {
     pub restart: bool,
     /// Make its machine anew.
     pub recreate: bool,
+    /// Give it an empty disk when its machine is made anew.
+    pub lose_disk: bool,
 }
 
 /// What has to be done.
@@ -41,6 +45,8 @@ pub enum Work {
         stop: Option<Cause>,
         /// Make the machine anew.
         recreate: bool,
+        /// Put the disk aside; an empty one takes its place.
+        lose_disk: bool,
     },
 }
 
@@ -61,7 +67,11 @@ pub fn decide(now: &Instance, wanted: &Wanted, state: Option<JobState>, asked: A
         // A machine that is gone has nothing that could differ.
         Desired::Detached => {
             return if has_vm {
-                Work::Update { stop: stop_if_running(state, Cause::HardStop), recreate: false }
+                Work::Update {
+                    stop: stop_if_running(state, Cause::HardStop),
+                    recreate: false,
+                    lose_disk: false,
+                }
             } else {
                 Work::Nothing
             };
@@ -81,7 +91,7 @@ pub fn decide(now: &Instance, wanted: &Wanted, state: Option<JobState>, asked: A
     } else {
         Cause::Update { hash_changed, packages }
     };
-    Work::Update { stop: stop_if_running(state, cause), recreate }
+    Work::Update { stop: stop_if_running(state, cause), recreate, lose_disk: recreate && asked.lose_disk }
 }
 
 /// A soft-stopped instance has been through the stop sequence already.
@@ -161,11 +171,12 @@ mod tests {
     fn every_operation_does_what_it_must_and_no_more() {
         use Desired::{Detached, Started, Stopped};
         use JobState as J;
-        const PLAIN: Asked = Asked { restart: false, recreate: false };
-        const RESTART: Asked = Asked { restart: true, recreate: false };
-        const RECREATE: Asked = Asked { restart: false, recreate: true };
+        const PLAIN: Asked = Asked { restart: false, recreate: false, lose_disk: false };
+        const RESTART: Asked = Asked { restart: true, ..PLAIN };
+        const RECREATE: Asked = Asked { recreate: true, ..PLAIN };
+        const LOSE: Asked = Asked { lose_disk: true, ..RECREATE };
         let running = Some(J::Running);
-        let work = |stop, recreate| Work::Update { stop, recreate };
+        let work = |stop, recreate| Work::Update { stop, recreate, lose_disk: false };
         let dirty = Instance { dirty: true, ..instance(Started) };
         let hash = Wanted { configuration_hash: "other".to_owned(), ..wanted() };
         let package = Wanted { packages: packages("2"), ..wanted() };
@@ -228,6 +239,14 @@ mod tests {
                 work(Some(update(true, &[])), false),
             ),
             ("recreate", instance(Started), wanted(), running, RECREATE, work(Some(Cause::Recreate), true)),
+            (
+                "recreate --lose-disk",
+                instance(Started),
+                wanted(),
+                running,
+                LOSE,
+                Work::Update { stop: Some(Cause::Recreate), recreate: true, lose_disk: true },
+            ),
             ("address changed", instance(Started), moved, running, PLAIN, work(Some(Cause::Recreate), true)),
             (
                 "recreate and resize",

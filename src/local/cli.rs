@@ -30,7 +30,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 refused (a person must decide), 4 try a
 
 /// Deploys BOSH releases on this machine: a director for trying, developing and testing.
 #[derive(Debug, Parser)]
-#[command(name = "etcd-local", version, about, after_help = EXAMPLES)]
+#[command(name = "etcd-local", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// Deployment name; not needed while there is only one
     #[arg(short, long, global = true, value_name = "NAME")]
@@ -85,7 +85,13 @@ enum Command {
     Restart(PowerArgs),
     /// Make machines anew; disks, ids and addresses stay
     #[command(after_help = "Example: etcd-local -n recreate etcd/1")]
-    Recreate(PowerArgs),
+    Recreate {
+        #[command(flatten)]
+        power: PowerArgs,
+        /// Put disks aside, as if they were lost; they are moved to orphaned-disks
+        #[arg(long)]
+        lose_disk: bool,
+    },
     /// Collect logs into an archive, or follow them
     #[command(after_help = "Example: etcd-local logs etcd/0 -f")]
     Logs {
@@ -223,12 +229,12 @@ fn carry_out(session: &Session, command: Command) -> Result<()> {
             },
         ),
         Command::Instances { ps, details } => instances::run(session, ps, details),
-        Command::Start(power) => power.run(session, power::Verb::Start),
+        Command::Start(power) => power.run(session, power::Verb::Start, false),
         Command::Stop { power, hard } => {
-            power.run(session, if hard { power::Verb::StopHard } else { power::Verb::Stop })
+            power.run(session, if hard { power::Verb::StopHard } else { power::Verb::Stop }, false)
         }
-        Command::Restart(power) => power.run(session, power::Verb::Restart),
-        Command::Recreate(power) => power.run(session, power::Verb::Recreate),
+        Command::Restart(power) => power.run(session, power::Verb::Restart, false),
+        Command::Recreate { power, lose_disk } => power.run(session, power::Verb::Recreate, lose_disk),
         Command::Logs { instance, follow, dir } => {
             logs::run(session, &logs::Logs { slug: slug(instance)?, follow, directory: dir })
         }
@@ -244,12 +250,13 @@ fn carry_out(session: &Session, command: Command) -> Result<()> {
 }
 
 impl PowerArgs {
-    fn run(self, session: &Session, verb: power::Verb) -> Result<()> {
+    fn run(self, session: &Session, verb: power::Verb, lose_disk: bool) -> Result<()> {
         let typed = power::Power {
             verb,
             slug: slug(self.instance)?,
             skip_drain: self.skip_drain,
             no_converge: self.no_converge,
+            lose_disk,
         };
         power::run(session, &typed)
     }

@@ -16,7 +16,9 @@ use super::instance;
 use super::layout::StateDir;
 use super::manifest::{Lifecycle, WatchTime};
 use super::model::Identity;
+use super::monit::JobState;
 use super::preparation::{self, Prepared};
+use super::spec::InstanceSpec;
 use super::state::{Deployment, Desired, Instance};
 use super::task::Task;
 use super::update::{self, Circumstances, GroupUpdate, MAX_THREADS, Stage, Wave};
@@ -224,30 +226,28 @@ impl Director<'_> {
         self.deployment.change(|record| record.deployed = true)
     }
 
-    /// Works on single instances with what was deployed last, whatever the others need.
+    /// Works on one instance with what it was given last, whatever the others need.
     pub fn without_convergence(
         &self,
-        prepared: &Prepared,
         identity: &Identity,
         before: Option<&Cause>,
-        recreate: bool,
+        asked: Asked,
     ) -> Result<()> {
-        let wanted = wanted(prepared, identity)?;
-        let watch = prepared
-            .manifest
-            .group(&identity.group)
-            .with_context(|| format!("group '{}' is not in the manifest", identity.group))?
-            .update
-            .update_watch;
-        let worker = self.worker();
-        let state = worker.job_state(identity)?;
-        let stop = before.filter(|_| state.is_some_and(|state| state != super::monit::JobState::Stopped));
-        let work = Work::Update { stop: stop.cloned(), recreate: recreate && state.is_some() };
-        let rendered = rendered(prepared, identity)?;
+        let directory = self.deployment.instance_directory(identity);
+        let spec = InstanceSpec::of(&directory, identity)?;
+        let state = self.worker().job_state(identity)?;
+        let stop = before.filter(|_| state.is_some_and(|state| state != JobState::Stopped));
+        let recreate = asked.recreate && state.is_some();
+        let work = Work::Update { stop: stop.cloned(), recreate, lose_disk: recreate && asked.lose_disk };
+        // Its configuration is what it was; what it will be when converging is known then.
+        let given = Given { wanted: &spec.wanted, rendered: &spec.rendered, watch: spec.watch };
+        self.update_alone(identity, &work, given)
+    }
+
+    fn update_alone(&self, identity: &Identity, work: &Work, given: Given<'_>) -> Result<()> {
         let title = identity.to_string();
         self.task.step(&format!("Updating instance {}", identity.group), &title, |step| {
-            let given = Given { wanted: &wanted, rendered, watch };
-            worker.update(step, identity, &work, given, &self.hosts())
+            self.worker().update(step, identity, work, given, &self.hosts())
         })
     }
 
@@ -267,7 +267,10 @@ impl Director<'_> {
         self.task.step("Creating missing vms", &identity.to_string(), |_| {
             self.worker().create_vm(identity, &self.hosts())
         })?;
-        self.without_convergence(prepared, identity, None, false)
+        let policy = prepared.manifest.group(&identity.group).context("an errand has a group")?.update;
+        let (wanted, rendered) = (wanted(prepared, identity)?, rendered(prepared, identity)?);
+        let given = Given { wanted: &wanted, rendered, watch: policy.update_watch };
+        self.update_alone(identity, &Work::Update { stop: None, recreate: false, lose_disk: false }, given)
     }
 
     /// Removes the machine of an errand's group without any script, as the Director does.

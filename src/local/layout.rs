@@ -141,6 +141,11 @@ impl InstanceDir {
         self.0.join("disk")
     }
 
+    /// What it was given last.
+    pub fn spec(&self) -> PathBuf {
+        self.0.join("spec.json")
+    }
+
     /// Process groups of lifecycle scripts that run now.
     pub fn running_scripts(&self) -> PathBuf {
         self.0.join("running-scripts")

@@ -35,6 +35,7 @@ pub mod preparation;
 pub mod process;
 pub mod sandbox;
 pub mod slug;
+pub mod spec;
 pub mod state;
 pub mod table;
 pub mod task;

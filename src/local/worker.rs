@@ -19,6 +19,7 @@ use super::monit::{JobState, Request, Status, Which, client};
 use super::package;
 use super::process;
 use super::render::RenderedInstance;
+use super::spec::InstanceSpec;
 use super::state::{Applied, Deployment, Desired, Disk, Instance};
 use super::task::Step;
 use crate::fail_point;
@@ -104,7 +105,7 @@ impl Worker<'_> {
         given: Given<'_>,
         hosts: &str,
     ) -> Result<()> {
-        let Work::Update { stop, recreate } = work else { return Ok(()) };
+        let Work::Update { stop, recreate, lose_disk } = work else { return Ok(()) };
         let directory = self.directory(identity);
         self.deployment.change_instance(&identity.id, |instance| instance.dirty = true)?;
         if let Some(cause) = stop {
@@ -117,11 +118,16 @@ impl Worker<'_> {
             self.delete_vm(identity)?;
             return self.deployment.change_instance(&identity.id, |instance| instance.dirty = false);
         }
+        if *lose_disk {
+            instance::detach_disk(&directory)?;
+            self.orphan_disk(identity)?;
+        }
         if *recreate || !self.known(identity)?.has_vm {
             step.doing("recreating vm");
             self.create_vm(identity, hosts)?;
         }
         self.converge_disk(identity, given.wanted.disk_mib)?;
+        InstanceSpec::new(given.wanted.clone(), given.rendered.clone(), given.watch).keep(&directory)?;
         step.doing("installing packages");
         package::install(self.state, &directory, &given.wanted.packages)?;
         step.doing("configuring jobs");

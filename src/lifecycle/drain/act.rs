@@ -51,6 +51,7 @@ pub async fn run(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> 
 async fn drain(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> {
     let call =
         next_state::call(arguments.first().map(String::as_str)).map_err(|error| misunderstood(&error))?;
+    #[expect(clippy::disallowed_methods, reason = "BOSH speaks to drain through the environment")]
     let disk = next_state::disk(|name| std::env::var(name).ok()).map_err(|error| misunderstood(&error))?;
     if call == Call::CheckStatus {
         let progress: Option<DrainProgress> = records::read_versioned(&paths.drain_progress(), VERSION)?;

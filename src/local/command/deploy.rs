@@ -77,7 +77,7 @@ pub fn run(session: &Session, typed: &Deploy) -> Result<()> {
                 let catalog = preparation::catalog(&release)?;
                 preparation::prepare(&session.state, &deployment, manifest, Path::new("ruby"), &catalog)
             })?;
-            director.converge(&prepared, &|_| Asked { restart: false, recreate: typed.recreate })?;
+            director.converge(&prepared, &|_| Asked { recreate: typed.recreate, ..Asked::default() })?;
             director.record_success(&prepared, &yaml)
         },
     )

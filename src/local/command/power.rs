@@ -7,7 +7,6 @@ use crate::local::agent::drain::Cause;
 use crate::local::change::Asked;
 use crate::local::director::{Director, is_service};
 use crate::local::model::Identity;
-use crate::local::preparation::Prepared;
 use crate::local::slug::Slug;
 use crate::local::state::{Deployment, Desired};
 use crate::report::Complaint;
@@ -38,6 +37,8 @@ pub struct Power {
     pub skip_drain: bool,
     /// Work on this one instance only, whatever the others need.
     pub no_converge: bool,
+    /// Put disks aside when machines are made anew.
+    pub lose_disk: bool,
 }
 
 /// Carries it out.
@@ -57,30 +58,24 @@ pub fn run(session: &Session, typed: &Power) -> Result<()> {
     session.console.confirm()?;
     let _lock = session.lock(typed.verb.word())?;
     session.choose_cycle(&deployment)?;
+    let scripts = Scripts { skip_drain: typed.skip_drain, force: false };
+    if typed.no_converge {
+        note_desired(&deployment, typed.verb, &chosen)?;
+        return session.task(typed.verb.purpose(), &deployment, scripts, |director| {
+            chosen.iter().try_for_each(|identity| alone(director, typed, identity))
+        });
+    }
     let (prepared, yaml) = session.prepare_last(&deployment)?;
     let chosen: Vec<Identity> =
         chosen.into_iter().filter(|identity| is_service(&prepared, &identity.group)).collect();
     note_desired(&deployment, typed.verb, &chosen)?;
-    session.task(
-        typed.verb.purpose(),
-        &deployment,
-        Scripts { skip_drain: typed.skip_drain, force: false },
-        |director| {
-            if typed.no_converge {
-                return chosen
-                    .iter()
-                    .try_for_each(|identity| alone(director, &prepared, typed.verb, identity));
-            }
-            director.converge(&prepared, &|identity| {
-                let asked = chosen.iter().any(|one| one.id == identity.id);
-                Asked {
-                    restart: asked && typed.verb == Verb::Restart,
-                    recreate: asked && typed.verb == Verb::Recreate,
-                }
-            })?;
-            director.record_success(&prepared, &yaml)
-        },
-    )
+    session.task(typed.verb.purpose(), &deployment, scripts, |director| {
+        director.converge(&prepared, &|identity| {
+            let asked = chosen.iter().any(|one| one.id == identity.id);
+            if asked { typed.asked() } else { Asked::default() }
+        })?;
+        director.record_success(&prepared, &yaml)
+    })
 }
 
 /// How operators want instances outlives the command, also one that is killed.
@@ -102,15 +97,26 @@ fn note_desired(deployment: &Deployment, verb: Verb, chosen: &[Identity]) -> Res
     })
 }
 
-fn alone(director: &Director<'_>, prepared: &Prepared, verb: Verb, identity: &Identity) -> Result<()> {
-    let (cause, recreate) = match verb {
-        Verb::Start => (None, false),
+fn alone(director: &Director<'_>, typed: &Power, identity: &Identity) -> Result<()> {
+    let cause = match typed.verb {
+        Verb::Start => None,
         // A restart without convergence is a stop and a start.
-        Verb::Stop | Verb::Restart => (Some(Cause::Stop), false),
-        Verb::StopHard => (Some(Cause::HardStop), false),
-        Verb::Recreate => (Some(Cause::Recreate), true),
+        Verb::Stop | Verb::Restart => Some(Cause::Stop),
+        Verb::StopHard => Some(Cause::HardStop),
+        Verb::Recreate => Some(Cause::Recreate),
     };
-    director.without_convergence(prepared, identity, cause.as_ref(), recreate)
+    director.without_convergence(identity, cause.as_ref(), typed.asked())
+}
+
+impl Power {
+    /// What it asks of each chosen instance.
+    fn asked(&self) -> Asked {
+        Asked {
+            restart: self.verb == Verb::Restart,
+            recreate: self.verb == Verb::Recreate,
+            lose_disk: self.lose_disk,
+        }
+    }
 }
 
 impl Verb {

@@ -36,7 +36,7 @@ const EXECUTABLE: u32 = 0o750;
 const PLAIN: u32 = 0o640;
 
 /// All jobs of one instance, rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenderedInstance {
     /// Whose.
     pub identity: Identity,
@@ -47,7 +47,7 @@ pub struct RenderedInstance {
 }
 
 /// One job of an instance, rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenderedJob {
     /// Name of the job.
     pub name: String,
@@ -60,7 +60,7 @@ pub struct RenderedJob {
 }
 
 /// A file below `/var/vcap/jobs/JOB/`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenderedFile {
     /// Path relative to the job's directory.
     pub path: String,

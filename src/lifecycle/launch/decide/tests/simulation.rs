@@ -200,7 +200,7 @@ impl Fleet {
             let client = ClientUrl::https(url.host(), 2379);
             Member {
                 id: *id,
-                name: published.then(|| url.host().to_owned()),
+                name: Some(url.host().to_owned()),
                 peer_urls: [url.clone()].into(),
                 client_urls: published.then_some(client).into_iter().collect(),
                 is_learner: false,
