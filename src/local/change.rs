@@ -239,6 +239,14 @@ mod tests {
                 work(Some(update(true, &[])), false),
             ),
             ("recreate", instance(Started), wanted(), running, RECREATE, work(Some(Cause::Recreate), true)),
+            (
+                "recreate --lose-disk",
+                instance(Started),
+                wanted(),
+                running,
+                LOSE,
+                Work::Update { stop: Some(Cause::Recreate), recreate: true, lose_disk: true },
+            ),
             ("address changed", instance(Started), moved, running, PLAIN, work(Some(Cause::Recreate), true)),
             (
                 "recreate and resize",

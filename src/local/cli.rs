@@ -30,7 +30,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 refused (a person must decide), 4 try a
 
 /// Deploys BOSH releases on this machine: a director for trying, developing and testing.
 #[derive(Debug, Parser)]
-#[command(name = "etcd-local", version, about, after_help = EXAMPLES)]
+#[command(name = "etcd-local", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// Deployment name; not needed while there is only one
     #[arg(short, long, global = true, value_name = "NAME")]

@@ -19,7 +19,7 @@ pub const PREFIX: &str = "internal-";
 
 /// Their command line.
 #[derive(Debug, Parser)]
-#[command(name = "etcd-local", version, about)]
+#[command(name = "etcd-local", version)]
 pub enum Internal {
     /// Enter an instance and become a program
     #[command(name = sandbox::ENTER)]

@@ -1,0 +1,121 @@
+//! Commands that are killed, at what they say and between any two steps: the next one goes on.
+
+use std::process::Stdio;
+
+use super::lab::Lab;
+
+#[test]
+fn a_deploy_killed_anywhere_is_finished_by_the_next_one() {
+    let steps = [
+        "Rendering templates",
+        "Creating missing vms",
+        "L installing packages",
+        "L configuring jobs",
+        "L executing pre-start",
+        "L starting jobs",
+        "L executing post-start",
+    ];
+    for step in steps {
+        let lab = Lab::new().instances(2);
+        lab.kill_when(&["deploy"], step);
+
+        lab.deploy().succeeded();
+
+        assert_eq!(lab.recorders(), 2, "killed at {step}");
+        let running = lab.rows("instances").iter().filter(|row| row["process_state"] == "running").count();
+        assert_eq!(running, 2, "killed at {step}");
+    }
+}
+
+#[test]
+fn an_update_killed_anywhere_is_finished_by_the_next_one() {
+    let lab = Lab::new().instances(2).deployed();
+    let ids = |lab: &Lab| {
+        lab.rows("instances --details")
+            .into_iter()
+            .map(|row| (row["instance"].to_string(), row["ips"].to_string(), row["disk_cids"].to_string()))
+            .collect::<Vec<_>>()
+    };
+    let before = ids(&lab);
+
+    for step in [
+        "L executing pre-stop",
+        "L executing drain",
+        "L stopping jobs",
+        "L executing post-stop",
+        "L recreating vm",
+        "L configuring jobs",
+        "L starting jobs",
+    ] {
+        lab.kill_when(&["deploy", "--recreate"], step);
+
+        lab.deploy().succeeded();
+
+        assert_eq!(lab.recorders(), 2, "killed at {step}");
+        assert_eq!(lab.supervisors().len(), 2, "killed at {step}");
+        assert_eq!(ids(&lab), before, "killed at {step}");
+    }
+}
+
+#[test]
+fn a_script_left_running_by_a_killed_command_is_ended_before_it_runs_again() {
+    let lab = Lab::new().instances(1).property("hang", "pre-start");
+    let mut first = lab.deploy_command(&[]).stdout(Stdio::null()).spawn().unwrap();
+    let scripts = |lab: &Lab| lab.processes().iter().filter(|line| line.contains("bin/pre-start")).count();
+    lab.eventually("a script that runs", || scripts(&lab) > 0);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(scripts(&lab) > 0, "it outlives the command");
+
+    let lab = lab.property("hang", "none");
+    lab.deploy().succeeded();
+
+    assert_eq!(scripts(&lab), 0);
+    assert_eq!(lab.recorders(), 1);
+}
+
+#[test]
+fn a_death_between_any_two_steps_is_made_good_by_the_next_deploy() {
+    let points = [
+        "placed",
+        "created-root",
+        "disk-recorded",
+        "configured",
+        "started",
+        "drained",
+        "stopped",
+        "orphaned",
+    ];
+    for point in points.map(|name| format!("local:{name}")) {
+        let lab = Lab::new().instances(1);
+        if !lab.dies_at(&["deploy"], &point) {
+            // Not reached by a first deploy: by an update then, or by one that takes an instance away.
+            let lab = lab.instances(2).deployed();
+            let dead = lab.dies_at(&["deploy", "--recreate"], &point);
+            let lab = lab.instances(1);
+            assert!(dead || lab.dies_at(&["deploy"], &point), "{point} is never reached");
+            lab.deploy().succeeded();
+            assert_eq!((lab.recorders(), lab.supervisors().len()), (1, 1), "died at {point}");
+            assert_eq!(lab.disks(), 1, "died at {point}");
+            continue;
+        }
+
+        lab.deploy().succeeded();
+
+        assert_eq!((lab.recorders(), lab.supervisors().len()), (1, 1), "died at {point}");
+        assert_eq!(lab.disks(), 1, "died at {point}");
+    }
+}
+
+#[test]
+fn a_death_between_any_two_steps_of_a_deletion_is_made_good_by_the_next_one() {
+    for point in ["drained", "deleted-vm", "orphaned", "forgotten"].map(|name| format!("local:{name}")) {
+        let lab = Lab::new().instances(2).deployed();
+        assert!(lab.dies_at(&["delete-deployment"], &point), "{point} is never reached");
+
+        lab.delete();
+
+        assert_eq!(lab.processes(), Vec::<String>::new(), "died at {point}");
+        assert_eq!(lab.orphaned_stories().len(), 2, "died at {point}");
+    }
+}
