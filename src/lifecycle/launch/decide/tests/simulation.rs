@@ -78,6 +78,8 @@ struct Cluster {
     published: BTreeSet<MemberId>,
     /// The disk on which each member has its log.
     logs: BTreeMap<MemberId, u64>,
+    /// The disks that its first boot counts on, by instance.
+    founders: BTreeMap<usize, u64>,
     served: bool,
 }
 
@@ -291,6 +293,7 @@ impl Fleet {
     fn found(&mut self, index: usize, plan: &Bootstrap) {
         let number = self.instances[index].disk.number;
         assert_eq!(self.instances[index].disk.member, None, "founded on top of data");
+        let founders = self.founders(plan);
         let cluster = self.clusters.entry(plan.cluster_id).or_insert_with(|| Cluster {
             members: plan
                 .members
@@ -299,6 +302,7 @@ impl Fleet {
                 .collect(),
             published: BTreeSet::new(),
             logs: BTreeMap::new(),
+            founders,
             served: false,
         });
         assert!(cluster.members.contains_key(&plan.member_id), "a member of another cluster");
@@ -307,6 +311,17 @@ impl Fleet {
         self.instances[index].disk.member = Some((plan.cluster_id, plan.member_id));
         self.instances[index].etcd = true;
         self.tell(index, &format!("founded {}", plan.cluster_id));
+    }
+
+    /// The disks of a first boot, as far as they are still there.
+    fn founders(&self, plan: &Bootstrap) -> BTreeMap<usize, u64> {
+        let disks = self.instances.iter().zip(&self.names).enumerate();
+        disks
+            .filter(|(_, (instance, name))| {
+                plan.nonces.get(&id(name)) == instance.disk.records.nonce.as_ref()
+            })
+            .map(|(index, (instance, _))| (index, instance.disk.number))
+            .collect()
     }
 
     /// A launcher whose etcd runs has taken the steps behind the start long ago.
@@ -412,16 +427,30 @@ impl Fleet {
         }
     }
 
-    /// Whether the fleet must serve now: a cluster still has a quorum of its disks, or nobody ever had
-    /// anything to lose.
+    /// Whether the fleet must serve now: a cluster still has a quorum of its disks, a first boot can
+    /// still get one, or nobody ever had anything to lose.
     fn must_serve(&self) -> bool {
-        let with_quorum = self.clusters.values().any(|cluster| {
-            let disks: BTreeSet<u64> = self.instances.iter().map(|instance| instance.disk.number).collect();
-            let left = cluster.logs.values().filter(|disk| disks.contains(disk)).count();
-            left > cluster.members.len() / 2
-        });
+        let at_hand = |id: &ClusterId, cluster: &Cluster| {
+            let has_log = |instance: &Instance| match instance.disk.member {
+                Some((of, member)) => of == *id && cluster.logs.get(&member) == Some(&instance.disk.number),
+                None => false,
+            };
+            let may_follow = |index: usize, instance: &Instance| {
+                let disk = &instance.disk;
+                disk.member.is_none() && !instance.mark && cluster.founders.get(&index) == Some(&disk.number)
+            };
+            let logs = self.instances.iter().filter(|instance| has_log(instance)).count();
+            let followers = self
+                .instances
+                .iter()
+                .enumerate()
+                .filter(|(index, instance)| may_follow(*index, instance))
+                .count();
+            // Somebody must have begun: only then is there anybody to follow.
+            logs > 0 && logs + followers > cluster.members.len() / 2
+        };
         let untouched = self.clusters.is_empty() && self.instances.iter().all(|instance| !instance.mark);
-        with_quorum || untouched
+        untouched || self.clusters.iter().any(|(id, cluster)| at_hand(id, cluster))
     }
 
     fn anybody_serves(&self) -> bool {
