@@ -1,7 +1,8 @@
 //! Files that are either the old one or the new one, never half of it.
 //!
 //! Every file we persist goes through here: temporary file beside the target, fsync, rename, fsync
-//! of the directory. The temporary lies in the same directory because a rename across the bind
+//! of the directory. Without the two fsyncs only what the next start writes anew ([`write_for_now`]).
+//! The temporary lies in the same directory because a rename across the bind
 //! mounts of bpm fails (docs/contract.md#files).
 
 use std::fs::{self, File, OpenOptions};
@@ -38,11 +39,31 @@ impl<T> Stored<T> {
 ///
 /// Errors carry no path: callers add it with what was being done.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    put(path, bytes, mode, Durability::Fsync)
+}
+
+/// Like [`write()`], but waits for no disk: only for a file that nothing is decided from and that the next
+/// start writes anew. Readers still see the old one or the new one; a power loss may leave neither.
+pub fn write_for_now(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    put(path, bytes, mode, Durability::PageCache)
+}
+
+/// How far a written file has to come before the work goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    Fsync,
+    PageCache,
+}
+
+fn put(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let directory = parent(path)?;
     let temporary = temporary_beside(path)?;
-    let written = write_temporary(&temporary, bytes, mode)
+    let written = write_temporary(&temporary, bytes, mode, durability)
         .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| File::open(directory)?.sync_all());
+        .and_then(|()| match durability {
+            Durability::Fsync => File::open(directory)?.sync_all(),
+            Durability::PageCache => Ok(()),
+        });
     if written.is_err() {
         // Ignored: the first error is the one to tell, and a left-over temporary is overwritten.
         let _ = fs::remove_file(&temporary);
@@ -50,11 +71,20 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
-/// Serialises `value` as indented JSON and writes it like [`write`].
+/// Serialises `value` as indented JSON and writes it like [`write()`].
 pub fn write_json<T: Serialize>(path: &Path, value: &T, mode: u32) -> io::Result<()> {
+    write(path, &json(value)?, mode)
+}
+
+/// Serialises `value` as indented JSON and writes it like [`write_for_now`].
+pub fn write_json_for_now<T: Serialize>(path: &Path, value: &T, mode: u32) -> io::Result<()> {
+    write_for_now(path, &json(value)?, mode)
+}
+
+fn json<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
-    write(path, &text, mode)
+    Ok(text)
 }
 
 /// Reads a JSON file of at most `bytes_max` bytes; anything unusable is told apart from absent.
@@ -105,7 +135,7 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(temporary))
 }
 
-fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+fn write_temporary(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -115,7 +145,10 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // The umask may have taken bits away.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
-    file.sync_all()
+    match durability {
+        Durability::Fsync => file.sync_all(),
+        Durability::PageCache => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -127,12 +160,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("record.json");
 
-        write(&path, b"old", 0o600).unwrap();
-        write(&path, b"new", 0o640).unwrap();
+        for new_content in [write, write_for_now] {
+            write(&path, b"old", 0o600).unwrap();
+            new_content(&path, b"new", 0o640).unwrap();
 
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use etcd_release::job::paths::Paths;
 use etcd_release::local::layout::{InstanceDir, StateDir};
 use etcd_release::local::sandbox;
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -50,6 +51,7 @@ impl Place {
         std::thread::scope(|scope| {
             let there = scope.spawn(|| {
                 sandbox::enter(&self.directory)?;
+                show_job_to_vcap()?;
                 work()
             });
             there.join().map_err(|_| anyhow!("the thread inside {} panicked", self.slug))?
@@ -72,6 +74,16 @@ impl Place {
         let child = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
         child.map(Pid::from_raw).with_context(|| format!("{}: no launcher runs", self.slug))
     }
+}
+
+/// The way to a job's directory is closed to vcap; bpm shows its processes the directory itself.
+fn show_job_to_vcap() -> Result<()> {
+    let (jobs, job) = (Path::new("/var/vcap/jobs"), Path::new("/var/vcap/jobs/etcd"));
+    let directory = job.canonicalize().context("find the job's directory")?;
+    mount(Some("jobs"), jobs, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+        .context("cover the jobs")?;
+    fs::create_dir(job).context("make a mount point for the job")?;
+    sandbox::bind(&directory, job)
 }
 
 /// A process that a measurement started; it ends with its guard.

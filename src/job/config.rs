@@ -86,8 +86,15 @@ struct RawLink {
 
 #[derive(Default, Deserialize)]
 struct RawLinkProperties {
-    peer_port: Option<u16>,
-    launcher_port: Option<u16>,
+    #[serde(default)]
+    peer_port: Value,
+    #[serde(default)]
+    launcher_port: Value,
+}
+
+/// A port of the link. One that is none is a fault of the property that it comes from, and told there.
+fn link_port(value: &Value) -> Option<u16> {
+    value.as_u64().and_then(|port| u16::try_from(port).ok())
 }
 
 /// One instance of the group as this one reaches it.
@@ -242,8 +249,8 @@ fn peers(spec: &Spec, link: Option<RawLink>, properties: &Properties, faults: &m
     // Without a link (bosh create-env) there is one member: this one.
     let link =
         link.unwrap_or_else(|| RawLink { instances: vec![own], properties: RawLinkProperties::default() });
-    let peer_port = link.properties.peer_port.unwrap_or(properties.peer_port);
-    let launcher_port = link.properties.launcher_port.unwrap_or(properties.launcher_port);
+    let peer_port = link_port(&link.properties.peer_port).unwrap_or(properties.peer_port);
+    let launcher_port = link_port(&link.properties.launcher_port).unwrap_or(properties.launcher_port);
     let mut peers: Vec<Peer> = Vec::new();
     let mut addresses = BTreeSet::new();
     for instance in link.instances {
@@ -358,6 +365,19 @@ pub(crate) mod tests {
         })
         .unwrap_err();
         assert!(twice[0].rule.contains("twice"), "{twice:?}");
+    }
+
+    /// The link carries the same property: it must not hide the fault behind "job.json cannot be used".
+    #[test]
+    fn a_port_that_is_none_is_a_fault_of_its_property_also_in_the_link() {
+        let faults = config(|value| {
+            value["properties"]["launcher_port"] = json!(-1);
+            value["links"]["etcd_peers"]["properties"]["launcher_port"] = json!(-1);
+        })
+        .unwrap_err();
+
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].name, "launcher_port");
     }
 
     #[test]

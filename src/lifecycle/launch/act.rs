@@ -103,6 +103,8 @@ impl Actor<'_> {
             }
             (Step::WriteConfiguration, _) => self.write_configuration(None)?,
             (Step::RemoveExitRecord, _) => records::remove::<ExitRecord>(paths)?,
+            // Written once in the life of a VM: on every later start the wait for the disk would buy nothing.
+            (Step::WriteInitialisedMark, _) if paths.initialised_mark().exists() => {}
             (Step::WriteInitialisedMark, _) => atomic_file::write(&paths.initialised_mark(), b"", 0o600)?,
             // `decide::honest` turns plans with other steps into refusals; were one to come here, nothing
             // has been touched yet.
@@ -120,7 +122,9 @@ impl Actor<'_> {
     fn write_configuration(&self, bootstrap: Option<&Bootstrap>) -> anyhow::Result<()> {
         let text = config::render(&self.configuration(bootstrap)?)?;
         let path = self.paths.etcd_configuration();
-        atomic_file::write(&path, text.as_bytes(), 0o640).with_context(|| format!("write {}", path.display()))
+        // Every start writes it anew before etcd reads it.
+        atomic_file::write_for_now(&path, text.as_bytes(), 0o640)
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// What etcd is started with. With data on the disk etcd ignores the initial cluster but still checks

@@ -9,8 +9,10 @@ use tokio::sync::Mutex;
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::etcd::connect::Target;
 
-/// An answer is good for this long: many askers at once cost one read.
+/// A yes is good for this long: many askers at once cost one read.
 const FRESH: Duration = Duration::from_millis(500);
+/// A no is good for less: a deploy waits for the yes that follows it.
+const FRESH_NO: Duration = Duration::from_millis(40);
 /// A read that takes longer is not ready, whatever it would have answered.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -60,7 +62,7 @@ impl Readiness {
             Source::Etcd { target, tls } => (target.clone(), tls.clone()),
         };
         if let Some((at, answer)) = &state.last
-            && at.elapsed() < FRESH
+            && at.elapsed() < if answer.is_ok() { FRESH } else { FRESH_NO }
         {
             return answer.clone();
         }

@@ -233,7 +233,9 @@ impl Launcher<'_> {
         self.board.post_state(page.clone());
         let status = json!({"version": 1, "state": page, "observation": seen, "plan": decision.plan, "because": decision.because});
         let path = self.observer.paths.status();
-        atomic_file::write_json(&path, &status, 0o640).with_context(|| format!("write {}", path.display()))
+        // For people, while this process lives: nothing is decided from it, so nothing waits for the disk.
+        atomic_file::write_json_for_now(&path, &status, 0o640)
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// The effective configuration, as `/config` shows it. There is no secret in it: keys are files.
