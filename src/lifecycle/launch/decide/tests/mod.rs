@@ -1,5 +1,6 @@
 //! The launch table, row by row, and what holds for every world.
 
+mod fleet;
 mod rows;
 mod settling;
 mod simulation;
