@@ -72,6 +72,9 @@ async fn drain(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> {
     let decision = honest(decide(&seen), seen.forced);
     let fields = json!({"row": decision.row, "plan": decision.plan.name(), "because": decision.because, "intent": seen.intent, "disk": seen.disk});
     journal::info("drain decided", &fields);
+    if let Plan::Refuse(refusal) = &decision.plan {
+        return Err(refusal.complaint().into());
+    }
     begin(paths)?;
     act(&decision, &seen.cluster, &job, &reach).await?;
     let progress = DrainProgress {
@@ -99,7 +102,6 @@ fn begin(paths: &Paths) -> anyhow::Result<()> {
 
 async fn act(decision: &Decision, cluster: &Cluster, job: &JobConfig, reach: &Reach) -> anyhow::Result<()> {
     match &decision.plan {
-        Plan::Refuse(refusal) => Err(refusal.complaint().into()),
         Plan::HandOver => {
             fail_point::reach("drain:hand-over");
             if matches!(cluster, Cluster::Serves { own_serves: true, .. }) {
@@ -112,8 +114,8 @@ async fn act(decision: &Decision, cluster: &Cluster, job: &JobConfig, reach: &Re
             Ok(())
         }
         Plan::Continue | Plan::Stay => Ok(()),
-        Plan::Hold { .. } | Plan::RemoveEntry { .. } | Plan::Leave { .. } => {
-            unreachable!("drain never holds, and `honest` turned '{}' into a refusal", decision.plan.name())
+        Plan::Refuse(_) | Plan::Hold { .. } | Plan::RemoveEntry { .. } | Plan::Leave { .. } => {
+            unreachable!("drain never holds, and a refusal ended before: '{}'", decision.plan.name())
         }
     }
 }

@@ -16,14 +16,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::act::Actor;
-use super::attestation::{Nonce, PeerState, Progress, STATE_VERSION};
+use super::attestation::{PeerState, Progress, STATE_VERSION};
 use super::decide::claim::Memory;
+use super::decide::first_boot::attested;
 use super::decide::honest::honest;
 use super::decide::plan::{NonceDuty, Plan};
 use super::decide::{Decision, decide, settled};
 use super::listener::{self, Board};
 use super::metrics::Metrics;
-use super::observation::{Disk, History, Observation};
+use super::observation::{Disk, Observation};
 use super::observe::{Observer, unix_secs};
 use super::readiness::Readiness;
 use super::supervise::{OwnMember, Signals, supervise};
@@ -260,7 +261,7 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
         version: STATE_VERSION,
         instance: seen.own.instance.clone(),
         disk: seen.disk.class(),
-        nonce: attested(seen),
+        nonce: attested(&seen.disk, &seen.records).cloned(),
         bootstrap: seen.records.bootstrap.clone().or_else(|| match &decision.plan {
             // Told from the moment it is decided: the others follow without a second look.
             Plan::Bootstrap(bootstrap) => Some(bootstrap.record()),
@@ -280,15 +281,6 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
         progress,
         since_unix_secs: unix_secs(),
     }
-}
-
-/// The nonce of a disk that never had a member, as far as disk, records and VM know.
-fn attested(seen: &Observation) -> Option<Nonce> {
-    let virgin = match seen.disk {
-        Disk::Empty { history } | Disk::Partial { history } => history == History::Virgin,
-        Disk::Unmounted | Disk::Foreign { .. } | Disk::Damaged { .. } | Disk::Data(_) => false,
-    };
-    seen.records.nonce.clone().filter(|_| virgin && !seen.records.tell_of_a_member())
 }
 
 /// Whether the plan changed something, so that looking again at once makes sense.
