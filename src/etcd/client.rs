@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Channel, ConnectOptions, GetOptions};
+use etcd_client::{Channel, ConnectOptions, GetOptions, LeaseGrantOptions, MemberAddOptions};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
 use super::connect::{ConnectError, Target, connect};
-use super::id::{ClusterId, MemberId};
+use super::id::{ClusterId, MemberId, PeerUrl};
 use super::member::Member;
 
 /// Why a call failed. Kinds an operator or a plan treats differently are different variants; etcd's
@@ -47,6 +47,22 @@ pub enum EtcdError {
     /// The member that should become leader cannot.
     #[error("etcd does not accept that member as the next leader")]
     BadTransferee,
+    /// A member with that peer URL is already listed.
+    #[error("a member with that peer URL is already in the member list")]
+    PeerUrlExists,
+    /// The cluster refuses the change now, because it would endanger its quorum or because another
+    /// change has to be finished first; later it may accept it. In etcd's words.
+    #[error("the cluster refuses the change for now ({0})")]
+    RefusedForNow(String),
+    /// Only a learner can be promoted: it already votes.
+    #[error("the member is no learner")]
+    NoLearner,
+    /// A lease with that id exists.
+    #[error("a lease with that id exists")]
+    LeaseExists,
+    /// There is no such lease (any more).
+    #[error("there is no such lease")]
+    LeaseNotFound,
     /// Anything else, in etcd's words.
     #[error("etcd answered: {0}")]
     Other(String),
@@ -75,6 +91,20 @@ impl EtcdError {
             Self::BadTransferee
         } else if has("member not found") {
             Self::MemberNotFound
+        } else if has("Peer URLs already exists") {
+            Self::PeerUrlExists
+        } else if has("can only promote a learner member which is in sync")
+            || has("unhealthy cluster")
+            || has("not enough started members")
+            || has("too many learner members")
+        {
+            Self::RefusedForNow(message.to_owned())
+        } else if has("can only promote a learner member") {
+            Self::NoLearner
+        } else if has("lease already exists") {
+            Self::LeaseExists
+        } else if has("requested lease not found") {
+            Self::LeaseNotFound
         } else if matches!(code, tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
             || has("user name is empty")
             || has("auth store")
@@ -126,6 +156,15 @@ pub struct Membership {
     pub members: Vec<Member>,
 }
 
+/// What an add answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// The new member.
+    pub member_id: MemberId,
+    /// All members, the new one included.
+    pub members: Vec<Member>,
+}
+
 /// One connection to one member.
 pub struct EtcdClient {
     inner: etcd_client::Client,
@@ -157,6 +196,26 @@ impl EtcdClient {
             .await
             .map_err(EtcdError::of)?;
         Ok(Self { inner, limit })
+    }
+
+    /// Connects to the first of these members that answers a linearizable read: one that has a leader and
+    /// is no learner. Otherwise the last failure, or [`EtcdError::Other`] if there was nobody to ask.
+    pub async fn connect_to_one_of(
+        targets: &[Target],
+        tls: &Arc<ClientConfig>,
+        limit: Duration,
+    ) -> Result<Self, EtcdError> {
+        let mut failure = EtcdError::Other("there is no member to ask".to_owned());
+        for target in targets {
+            match Self::connect(target, tls.clone(), limit).await {
+                Ok(mut client) => match client.linearizable_read().await {
+                    Ok(()) => return Ok(client),
+                    Err(error) => failure = error,
+                },
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     async fn bounded<T>(
@@ -227,6 +286,59 @@ impl EtcdClient {
         Ok(answer.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
     }
 
+    /// Adds a learner with this peer URL; answers its id and the members there are now, itself included.
+    pub async fn add_learner(&mut self, url: &PeerUrl) -> Result<Added, EtcdError> {
+        let options = MemberAddOptions::new().with_is_learner();
+        let answer =
+            Self::bounded(self.limit, self.inner.member_add([url.to_string()], Some(options))).await?;
+        let added = answer.member().ok_or_else(|| EtcdError::Other("an add without a member".to_owned()))?;
+        let members = answer.member_list().iter().map(member).collect::<Result<_, _>>()?;
+        Ok(Added { member_id: MemberId(added.id()), members })
+    }
+
+    /// Removes a member for good; its id never comes back. One that is not there (any more) is
+    /// [`EtcdError::MemberNotFound`].
+    pub async fn remove_member(&mut self, id: MemberId) -> Result<(), EtcdError> {
+        Self::bounded(self.limit, self.inner.member_remove(id.0)).await.map(|_| ())
+    }
+
+    /// Makes a learner a voter. One that has not caught up is [`EtcdError::RefusedForNow`], a voter is
+    /// [`EtcdError::NoLearner`].
+    pub async fn promote(&mut self, id: MemberId) -> Result<(), EtcdError> {
+        Self::bounded(self.limit, self.inner.member_promote(id.0)).await.map(|_| ())
+    }
+
+    /// Tells the cluster where peers reach a member from now on. Never of a learner: older patches promote
+    /// it by that (docs/contract.md#promote).
+    pub async fn update_peer_url(&mut self, id: MemberId, url: &PeerUrl) -> Result<(), EtcdError> {
+        Self::bounded(self.limit, self.inner.member_update(id.0, [url.to_string()])).await.map(|_| ())
+    }
+
+    /// Grants a lease with an id of our choice for so many seconds; a second one with that id is
+    /// [`EtcdError::LeaseExists`].
+    pub async fn grant_lease(&mut self, id: i64, seconds: i64) -> Result<(), EtcdError> {
+        let options = LeaseGrantOptions::new().with_id(id);
+        Self::bounded(self.limit, self.inner.lease_grant(seconds, Some(options))).await.map(|_| ())
+    }
+
+    /// Gives a lease its full time again; one that has run out is [`EtcdError::LeaseNotFound`].
+    pub async fn renew_lease(&mut self, id: i64) -> Result<(), EtcdError> {
+        let renewal = async {
+            let (mut keeper, mut answers) = self.inner.lease_keep_alive(id).await?;
+            keeper.keep_alive().await?;
+            Ok(answers.message().await?.map_or(0, |answer| answer.ttl()))
+        };
+        match Self::bounded(self.limit, renewal).await? {
+            seconds if seconds > 0 => Ok(()),
+            _ => Err(EtcdError::LeaseNotFound),
+        }
+    }
+
+    /// Ends a lease; one that has run out is [`EtcdError::LeaseNotFound`].
+    pub async fn revoke_lease(&mut self, id: i64) -> Result<(), EtcdError> {
+        Self::bounded(self.limit, self.inner.lease_revoke(id)).await.map(|_| ())
+    }
+
     /// Hands leadership to `target`. Only the leader can: others answer [`EtcdError::NotLeader`].
     pub async fn move_leader(&mut self, target: MemberId) -> Result<(), EtcdError> {
         Self::bounded(self.limit, self.inner.move_leader(target.0)).await.map(|_| ())
@@ -281,6 +393,28 @@ mod tests {
         ));
         assert!(matches!(of(Code::PermissionDenied, "etcdserver: permission denied"), EtcdError::Auth(_)));
         assert!(matches!(of(Code::InvalidArgument, "etcdserver: user name is empty"), EtcdError::Auth(_)));
+        assert_eq!(
+            of(Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
+            EtcdError::PeerUrlExists
+        );
+        for (code, text) in [
+            (Code::Unavailable, "etcdserver: unhealthy cluster"),
+            // The wrong code, as etcd sends it.
+            (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members"),
+            (Code::FailedPrecondition, "etcdserver: too many learner members in cluster"),
+            (
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+        ] {
+            assert_eq!(of(code, text), EtcdError::RefusedForNow(text.to_owned()));
+        }
+        assert_eq!(
+            of(Code::FailedPrecondition, "etcdserver: can only promote a learner member"),
+            EtcdError::NoLearner
+        );
+        assert_eq!(of(Code::FailedPrecondition, "etcdserver: lease already exists"), EtcdError::LeaseExists);
+        assert_eq!(of(Code::NotFound, "etcdserver: requested lease not found"), EtcdError::LeaseNotFound);
         assert!(matches!(of(Code::Unknown, "etcdserver: something new"), EtcdError::Other(_)));
     }
 }

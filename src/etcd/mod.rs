@@ -9,6 +9,7 @@ pub mod handover;
 pub mod http;
 pub mod id;
 pub mod member;
+pub mod mutex;
 pub mod process;
 pub mod quorum;
 pub mod tls;
