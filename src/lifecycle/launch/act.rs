@@ -1,26 +1,32 @@
 //! Acting: one step at a time, each written down before it is done, each safe to repeat and safe to die
-//! after. Every step is a fail point.
+//! after. Every step is a fail point. What is done on the disk is here, what the cluster is asked for in
+//! [`super::membership`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::aside;
-use super::decide::plan::{Bootstrap, Plan};
+use super::configuration::{Initial, configuration};
+use super::decide::plan::{Aside, Plan};
+use super::decide::refusal::Refusal;
 use super::decide::step::Step;
+use super::decide::waiting::Waiting;
+use super::listener::Doors;
+use super::observation::Observation;
 use super::record_files::{self, NonceFile};
-use super::records::{BootPhase, BootstrapRecord, ExitRecord};
+use super::records::{BootPhase, BootstrapRecord, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION};
+use super::turn::Turn;
+use super::aside;
 use crate::datadir::{self, Found};
-use crate::etcd::config::{self, EtcdConfig, InitialState};
-use crate::etcd::id::{ClientUrl, PeerUrl};
+use crate::etcd::client::{Added, EtcdClient};
+use crate::etcd::config;
+use crate::etcd::id::MemberId;
 use crate::etcd::process::{EtcdProcess, Program};
-use crate::etcd::tls::{Files, Role};
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
-use crate::job::properties::CompactionMode;
+use crate::job::reach::Reach;
 use crate::lifecycle::records;
 use crate::{atomic_file, fail_point, journal};
 
@@ -30,37 +36,130 @@ pub struct Actor<'a> {
     pub job: &'a JobConfig,
     /// Its files.
     pub paths: &'a Paths,
+    /// Its certificates.
+    pub reach: &'a Reach,
     /// The etcd binary.
     pub binary: &'a Path,
+    /// What the launcher serves: for a while also on the peer port, so that members can try it.
+    pub doors: Doors,
+}
+
+/// What one step leaves for the next ones; nothing of it has to survive this process.
+#[derive(Default)]
+pub struct Carried {
+    /// The right to change the membership.
+    pub(super) turn: Option<Turn>,
+    /// A connection to the cluster, while it holds.
+    pub(super) client: Option<EtcdClient>,
+    /// What `member add` answered.
+    pub(super) added: Option<Added>,
+    /// Where data was moved.
+    moved: Option<PathBuf>,
+}
+
+/// How acting ended.
+pub enum Acted {
+    /// etcd runs.
+    Started {
+        /// The process.
+        etcd: EtcdProcess,
+        /// The member it runs.
+        member_id: MemberId,
+    },
+    /// Something changed: observe again at once.
+    Changed,
+    /// There was nothing to do.
+    Idle,
+    /// Not now.
+    PutOff(Waiting),
+    /// Not without a person.
+    Refused(Refusal),
+}
+
+/// Why a plan stops at a step.
+pub(super) enum Obstacle {
+    /// The cluster is not as it was observed.
+    Stale,
+    /// Not now.
+    Wait(Waiting),
+    /// Not without a person.
+    Refuse(Refusal),
+}
+
+impl From<Obstacle> for Acted {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Stale => Self::Changed,
+            Obstacle::Wait(waiting) => Self::PutOff(waiting),
+            Obstacle::Refuse(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// The steps that follow the start of etcd, by what they have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Notes on the disk, once etcd's log has an entry.
+    Notes,
+    /// Becoming a voter.
+    Promotion,
+    /// Whatever a serving member does last.
+    Serving,
+}
+
+impl Afterwards {
+    fn of(step: Step) -> Self {
+        match step {
+            Step::Promote | Step::WriteJoinPromoted | Step::ReleaseMutex => Self::Promotion,
+            Step::AnnouncePeerUrl => Self::Serving,
+            _ => Self::Notes,
+        }
+    }
 }
 
 impl Actor<'_> {
     /// Takes the steps of a plan up to and including the start of etcd; the steps behind it are in
-    /// [`Actor::after_spawn`]. `None`: the plan does not start etcd; observe again.
-    pub fn act(&self, plan: &Plan) -> anyhow::Result<Option<EtcdProcess>> {
-        let mut etcd = None;
-        for step in plan.steps() {
+    /// [`Actor::afterwards`].
+    pub async fn act(&self, plan: &Plan, seen: &Observation, carried: &mut Carried) -> anyhow::Result<Acted> {
+        let steps = plan.steps();
+        if steps.is_empty() {
+            return Ok(Acted::Idle);
+        }
+        for step in steps {
             fail_point::reach(&step.fail_point());
-            match step {
-                Step::Spawn => etcd = Some(self.spawn()?),
-                _ if etcd.is_some() => break,
-                _ => self.take(step, plan).with_context(|| format!("step {step} of plan {}", plan.name()))?,
+            if step == Step::Spawn {
+                let etcd = self.spawn()?;
+                return Ok(Acted::Started { etcd, member_id: member_id(plan, carried)? });
+            }
+            let taken = self.take(step, plan, seen, carried).await;
+            if let Err(obstacle) =
+                taken.with_context(|| format!("step {step} of plan {}", plan.name()))?
+            {
+                return Ok(obstacle.into());
             }
         }
-        Ok(etcd)
+        Ok(Acted::Changed)
     }
 
-    /// Takes the steps that follow the start of etcd, once it has a log.
-    pub async fn after_spawn(&self, plan: &Plan) -> anyhow::Result<()> {
-        let steps = plan.steps();
-        let rest: Vec<Step> = steps.into_iter().skip_while(|step| *step != Step::Spawn).skip(1).collect();
-        if rest.is_empty() {
-            return Ok(());
+    /// Takes those of the steps behind the start of etcd.
+    pub async fn afterwards(
+        &self,
+        which: Afterwards,
+        plan: &Plan,
+        seen: &Observation,
+        carried: &mut Carried,
+    ) -> anyhow::Result<()> {
+        if which == Afterwards::Notes {
+            self.first_log().await;
         }
-        self.first_log().await;
-        for step in rest {
+        let steps = plan.steps();
+        let behind = steps.into_iter().skip_while(|step| *step != Step::Spawn).skip(1);
+        for step in behind.filter(|step| Afterwards::of(*step) == which) {
             fail_point::reach(&step.fail_point());
-            self.take(step, plan).with_context(|| format!("step {step} of plan {}", plan.name()))?;
+            let taken = self.take(step, plan, seen, carried).await;
+            if taken.with_context(|| format!("step {step} of plan {}", plan.name()))?.is_err() {
+                bail!("step {step} of plan {} cannot be taken any more", plan.name());
+            }
         }
         Ok(())
     }
@@ -75,7 +174,29 @@ impl Actor<'_> {
         }
     }
 
-    fn take(&self, step: Step, plan: &Plan) -> anyhow::Result<()> {
+    async fn take(
+        &self,
+        step: Step,
+        plan: &Plan,
+        seen: &Observation,
+        carried: &mut Carried,
+    ) -> anyhow::Result<Result<(), Obstacle>> {
+        let done = match step {
+            Step::TakeMutex => return Ok(self.take_turn(plan, seen, carried).await),
+            Step::ProbePeers => return Ok(self.probe(plan, seen).await),
+            Step::MemberRemove => return Ok(self.remove_dead(plan, seen, carried).await),
+            Step::MemberAdd => return Ok(self.add(seen, carried).await),
+            Step::Promote => self.promote(member_id(plan, carried)?, seen).await,
+            Step::ReleaseMutex => self.end_turn(seen, carried).await,
+            Step::AnnouncePeerUrl => self.announce(member_id(plan, carried)?).await,
+            Step::MoveAside => return self.move_aside(plan, carried),
+            _ => self.note(step, plan, carried)?,
+        };
+        Ok(Ok(done))
+    }
+
+    /// Steps that write a file of ours.
+    fn note(&self, step: Step, plan: &Plan, carried: &mut Carried) -> anyhow::Result<()> {
         let paths = self.paths;
         match (step, plan) {
             (Step::WriteNonce, _) => {
@@ -83,12 +204,10 @@ impl Actor<'_> {
                 journal::info("this disk has a nonce now", &json!({"nonce": nonce}));
                 records::write(paths, &NonceFile { nonce })?;
             }
-            (Step::MoveAside, Plan::Bootstrap(Bootstrap { clear: Some(clear), .. })) => {
-                let moved = aside::move_member(paths, clear.reason, jiff::Timestamp::now())?;
-                journal::warn(
-                    "data was moved aside",
-                    &json!({"to": moved, "reason": clear.reason, "next": "remove it when nobody needs it any more"}),
-                );
+            (Step::RetireRecords, _) => {
+                let to = carried.moved.take();
+                let to = aside::retire_records(paths, to, clear(plan)?.reason, jiff::Timestamp::now())?;
+                journal::info("the records of that data are with it now", &json!({"to": to}));
             }
             (Step::WriteBootstrapRecord, Plan::Bootstrap(bootstrap)) => {
                 records::write(paths, &bootstrap.record())?;
@@ -98,10 +217,21 @@ impl Actor<'_> {
                     records::write(paths, &BootstrapRecord { phase: BootPhase::Running, ..record })?;
                 }
             }
-            (Step::WriteConfiguration, Plan::Bootstrap(bootstrap)) => {
-                self.write_configuration(Some(bootstrap))?;
+            (Step::WriteJoinIntent, Plan::Join(_) | Plan::Replace(_)) => {
+                self.note_join(plan, None, JoinPhase::Intended)?;
             }
-            (Step::WriteConfiguration, _) => self.write_configuration(None)?,
+            (Step::WriteJoinAnswer, Plan::Join(_) | Plan::Replace(_) | Plan::ResumeJoin(_)) => {
+                self.note_join(plan, Some(member_id(plan, carried)?), JoinPhase::Added)?;
+            }
+            (Step::WriteJoinStarted | Step::WriteJoinPromoted, _) => {
+                let phase =
+                    if step == Step::WriteJoinStarted { JoinPhase::Started } else { JoinPhase::Promoted };
+                // A learner without a record was added by somebody else; its own id is on its disk.
+                if let Some(record) = records::read::<JoinRecord>(paths)? {
+                    records::write(paths, &JoinRecord { phase, ..record })?;
+                }
+            }
+            (Step::WriteConfiguration, _) => self.write_configuration(plan, carried)?,
             (Step::RemoveExitRecord, _) => records::remove::<ExitRecord>(paths)?,
             // Written once in the life of a VM: on every later start the wait for the disk would buy nothing.
             (Step::WriteInitialisedMark, _) if paths.initialised_mark().exists() => {}
@@ -113,79 +243,84 @@ impl Actor<'_> {
         Ok(())
     }
 
+    fn note_join(&self, plan: &Plan, member_id: Option<MemberId>, phase: JoinPhase) -> anyhow::Result<()> {
+        let (cluster_id, peer_url) = match plan {
+            Plan::Join(plan) => (plan.cluster_id, &plan.peer_url),
+            Plan::ResumeJoin(plan) => (plan.cluster_id, &plan.peer_url),
+            Plan::Replace(plan) => (plan.cluster_id, &plan.peer_url),
+            other => bail!("plan {} joins no cluster", other.name()),
+        };
+        let peer_url = peer_url.clone();
+        let record = JoinRecord { version: RECORD_VERSION, cluster_id, peer_url, member_id, phase };
+        records::write(self.paths, &record)?;
+        journal::info("join", &json!({"phase": phase, "cluster_id": cluster_id, "member_id": member_id}));
+        Ok(())
+    }
+
+    fn move_aside(&self, plan: &Plan, carried: &mut Carried) -> anyhow::Result<Result<(), Obstacle>> {
+        let room = aside::room(self.paths).context("measure the disk")?;
+        if room.free_bytes < room.member_bytes {
+            return Ok(Err(Obstacle::Refuse(Refusal::NoRoom {
+                aside_bytes: room.member_bytes,
+                free_bytes: room.free_bytes,
+            })));
+        }
+        let reason = clear(plan)?.reason;
+        carried.moved = aside::move_member(self.paths, reason, jiff::Timestamp::now())?;
+        let older = aside::older(self.paths).context("list what was moved aside before")?;
+        journal::warn(
+            "data was moved aside",
+            &json!({"to": carried.moved, "reason": reason, "older": older, "next": "remove it when nobody needs it any more"}),
+        );
+        Ok(Ok(()))
+    }
+
     fn spawn(&self) -> anyhow::Result<EtcdProcess> {
         let program =
             Program { binary: self.binary.to_owned(), configuration: self.paths.etcd_configuration() };
         EtcdProcess::spawn(&program).with_context(|| format!("start {}", program.binary.display()))
     }
 
-    fn write_configuration(&self, bootstrap: Option<&Bootstrap>) -> anyhow::Result<()> {
-        let text = config::render(&self.configuration(bootstrap)?)?;
+    fn write_configuration(&self, plan: &Plan, carried: &Carried) -> anyhow::Result<()> {
+        let initial = match plan {
+            Plan::Bootstrap(bootstrap) => Initial::New(bootstrap),
+            Plan::Join(_) | Plan::Replace(_) => {
+                Initial::Joined(&carried.added.as_ref().context("the cluster has not answered")?.members)
+            }
+            Plan::ResumeJoin(plan) => Initial::Joined(&plan.members),
+            _ => Initial::OnDisk,
+        };
+        let text = config::render(&configuration(self.job, self.paths, initial)?)?;
         let path = self.paths.etcd_configuration();
         // Every start writes it anew before etcd reads it.
         atomic_file::write_for_now(&path, text.as_bytes(), 0o640)
             .with_context(|| format!("write {}", path.display()))
     }
+}
 
-    /// What etcd is started with. With data on the disk etcd ignores the initial cluster but still checks
-    /// its syntax, so the own entry alone stands there (docs/contract.md#etcd-config).
-    pub fn configuration(&self, bootstrap: Option<&Bootstrap>) -> anyhow::Result<EtcdConfig> {
-        let (job, properties) = (self.job, &self.job.properties);
-        let own = job.own();
-        let initial_cluster = match bootstrap {
-            Some(bootstrap) => bootstrap
-                .members
-                .iter()
-                .map(|(instance, url)| Ok((instance.0.parse()?, BTreeSet::from([url.clone()]))))
-                .collect::<anyhow::Result<_>>()?,
-            None => BTreeMap::from([(job.name.clone(), BTreeSet::from([own.peer_url.clone()]))]),
-        };
-        Ok(EtcdConfig {
-            release_line: properties.etcd_version.parse()?,
-            name: job.name.clone(),
-            data_dir: self.paths.data_dir(),
-            wal_dir: None,
-            listen_peer_urls: BTreeSet::from([PeerUrl::https(
-                &job.peer_listen_ip().to_string(),
-                properties.peer_port,
-            )]),
-            listen_client_urls: BTreeSet::from([ClientUrl::https(
-                &job.client_listen_ip().to_string(),
-                properties.client_port,
-            )]),
-            listen_metrics_urls: properties
-                .metrics_port
-                .map(|port| ClientUrl::https(&job.private_listen_ip().to_string(), port))
-                .into_iter()
-                .collect(),
-            initial_advertise_peer_urls: BTreeSet::from([own.peer_url.clone()]),
-            advertise_client_urls: BTreeSet::from([own.client_url.clone()]),
-            initial_cluster,
-            initial_cluster_state: if bootstrap.is_some() {
-                InitialState::New
-            } else {
-                InitialState::Existing
-            },
-            initial_cluster_token: bootstrap.map(|bootstrap| bootstrap.token.to_string()).unwrap_or_default(),
-            server: Files::of(&self.paths.config(), Role::Server),
-            peer: Files::of(&self.paths.config(), Role::Peer),
-            heartbeat_interval: properties.heartbeat_interval,
-            election_timeout: properties.election_timeout,
-            snapshot_count: properties.snapshot_count,
-            quota_backend_bytes: properties.quota_backend_bytes,
-            max_request_bytes: properties.max_request_bytes,
-            max_txn_ops: properties.max_txn_ops,
-            auto_compaction_mode: match properties.auto_compaction_mode {
-                CompactionMode::Periodic => "periodic",
-                CompactionMode::Revision => "revision",
-            }
-            .to_owned(),
-            auto_compaction_retention: properties.auto_compaction_retention.clone(),
-            initial_corrupt_check: properties.initial_corrupt_check,
-            compact_hash_check: true,
-            corrupt_check_time: properties.corrupt_check_time,
-            log_level: properties.log_level.clone(),
-            metrics: properties.metrics.clone(),
-        })
+/// The member that this plan starts.
+fn member_id(plan: &Plan, carried: &Carried) -> anyhow::Result<MemberId> {
+    match plan {
+        Plan::Start(plan) => Ok(plan.member_id),
+        Plan::Bootstrap(plan) => Ok(plan.member_id),
+        Plan::ResumeJoin(plan) => Ok(plan.member_id),
+        Plan::Join(_) | Plan::Replace(_) => {
+            Ok(carried.added.as_ref().context("the cluster has not answered with an id")?.member_id)
+        }
+        other => bail!("plan {} starts no member", other.name()),
     }
+}
+
+/// What a plan moves aside.
+fn clear(plan: &Plan) -> anyhow::Result<Aside> {
+    let clear = match plan {
+        Plan::Rejoin(aside) | Plan::MoveAside(aside) => Some(*aside),
+        Plan::Bootstrap(plan) => plan.clear,
+        Plan::Join(plan) => plan.clear,
+        Plan::ResumeJoin(plan) => plan.clear,
+        Plan::Replace(plan) => plan.clear,
+        Plan::Restore(plan) => plan.clear,
+        Plan::Refuse | Plan::Wait(_) | Plan::Start(_) => None,
+    };
+    clear.with_context(|| format!("plan {} moves nothing aside", plan.name()))
 }

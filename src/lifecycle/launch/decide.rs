@@ -80,8 +80,6 @@ pub enum Notice {
         /// As deployed.
         own: PeerUrl,
     },
-    /// The member is a learner, which this version of the release does not promote.
-    PromotionNotYet,
 }
 
 impl fmt::Display for Notice {
@@ -96,9 +94,6 @@ impl fmt::Display for Notice {
             Self::UrlDiffers { listed, own } => {
                 let listed: Vec<&str> = listed.iter().map(PeerUrl::as_str).collect();
                 write!(f, "the cluster lists this member at {}, it was deployed as {own}", listed.join(", "))
-            }
-            Self::PromotionNotYet => {
-                write!(f, "this member is a learner, and this version of the release does not promote it")
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The launcher's listener: mutual TLS, four pages, always there, also while etcd is down or refused.
+//! The launcher's listener: mutual TLS, five pages, always there, also while etcd is down or refused.
 //!
 //! `/state` attests this instance to its peers, `/readyz` says whether it serves linearizable reads,
-//! `/config` shows the effective configuration without secrets, `/metrics` counts.
+//! `/config` shows the effective configuration without secrets, `/metrics` counts, `/probe` tries to
+//! reach an instance that is about to join.
 //!
 //! Why not the same port as etcd's metrics: it must answer when etcd cannot.
 
@@ -15,13 +16,16 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::probe::{self, Probed};
+use super::observe::unix_ms;
 use super::readiness::Readiness;
 use crate::journal;
 
@@ -31,6 +35,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// A handshake or a request that takes longer is somebody else's problem.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an instance that is about to join may take to answer; who asked waits longer.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// What a launcher asks another for when it has created the cluster that both wait for: the state, and
 /// please look again.
 pub const NEWS: &str = "/state?news";
@@ -44,12 +50,23 @@ pub struct Doors {
     pub readiness: Arc<Readiness>,
     /// Told when another launcher has news.
     pub news: Arc<Notify>,
+    /// To other instances, as their peer: how an instance that is about to join is tried.
+    pub as_peer: Arc<ClientConfig>,
 }
 
 /// What the pages show, kept current by the launcher.
 #[derive(Debug, Default)]
 pub struct Board {
     content: Mutex<Content>,
+}
+
+/// How far a learner has caught up with the leader, in raft indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CatchingUp {
+    /// Applied here.
+    pub applied: u64,
+    /// Committed by the leader.
+    pub of: u64,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +80,13 @@ impl Board {
     /// What `/state` shows from now on.
     pub fn post_state(&self, state: Value) {
         self.content().state = state;
+    }
+
+    /// How far a learner has caught up; `/state` shows it until the next state is posted.
+    pub fn post_catching_up(&self, progress: Option<CatchingUp>) {
+        if let (Value::Object(fields), Some(progress)) = (&mut self.content().state, progress) {
+            fields.insert("catching_up".to_owned(), json!(progress));
+        }
     }
 
     /// What `/config` shows from now on. Never a secret: it has none to begin with.
@@ -119,7 +143,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, doors: Doors) 
 }
 
 async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Full<Bytes>>, Infallible> {
-    let Doors { board, readiness, news } = doors;
+    let Doors { board, readiness, news, as_peer } = doors;
     if request.method() != Method::GET {
         return Ok(page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()));
     }
@@ -139,7 +163,19 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
             Ok(()) => page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             Err(why) => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
         },
-        _ => page(StatusCode::NOT_FOUND, "text/plain", "pages: /state /readyz /config /metrics\n".to_owned()),
+        probe::PAGE => match request.uri().query().and_then(probe::question) {
+            Some((instance, url)) => {
+                let outcome = probe::attempt(&instance, &url, as_peer, PROBE_LIMIT).await;
+                let probed = Probed { outcome, at_unix_ms: unix_ms() };
+                json_page(&serde_json::to_value(probed).unwrap_or_default())
+            }
+            None => page(StatusCode::BAD_REQUEST, "text/plain", "?instance=ID&url=URL\n".to_owned()),
+        },
+        _ => page(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "pages: /state /readyz /config /metrics /probe\n".to_owned(),
+        ),
     })
 }
 

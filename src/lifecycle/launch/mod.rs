@@ -3,13 +3,17 @@
 pub mod act;
 pub mod aside;
 pub mod attestation;
+pub mod configuration;
 pub mod decide;
 pub mod listener;
+pub mod membership;
 pub mod metrics;
 pub mod observation;
 pub mod observe;
+pub mod probe;
 pub mod readiness;
 pub mod record_files;
 pub mod records;
 pub mod run;
 pub mod supervise;
+pub mod turn;

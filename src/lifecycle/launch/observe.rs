@@ -329,6 +329,11 @@ fn member(raw: RawMember) -> Result<Member, String> {
     })
 }
 
+/// Now, in milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
 /// Now, in seconds since 1970.
 pub fn unix_secs() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)

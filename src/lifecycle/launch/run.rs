@@ -15,19 +15,22 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::act::Actor;
+use super::act::{Acted, Actor, Afterwards, Carried};
 use super::attestation::{PeerState, Progress, STATE_VERSION};
+use super::configuration::{Initial, configuration};
 use super::decide::claim::Memory;
 use super::decide::first_boot::attested;
 use super::decide::honest::honest;
-use super::decide::plan::{NonceDuty, Plan};
+use super::decide::plan::{NonceDuty, Plan, Wait};
+use super::decide::reason::Reason;
 use super::decide::{Decision, decide, settled};
-use super::listener::{self, Board};
+use super::listener::{self, Board, Doors};
 use super::metrics::Metrics;
 use super::observation::{Disk, Observation};
 use super::observe::{Observer, unix_secs};
 use super::readiness::Readiness;
 use super::supervise::{OwnMember, Signals, supervise};
+use crate::etcd::id::MemberId;
 use crate::etcd::process::{Ended, EtcdProcess};
 use crate::etcd::{binary, http};
 use crate::job::config::JobConfig;
@@ -41,6 +44,8 @@ use crate::{atomic_file, journal};
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// The longest pause. News from another launcher ends any pause at once.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// The longest pause while a step is put off: another instance's turn ends in moments.
+const PAUSE_PUT_OFF: Duration = Duration::from_millis(500);
 /// The same message is logged again after this long.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);
 /// How often readiness is looked at until it is there for the first time.
@@ -56,16 +61,20 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
     let _alone = only_launcher(paths)?;
     let binary = binary::path(paths);
     let version = binary::version(paths)?;
-    let launcher = Launcher {
-        observer: Observer { job: &job, paths, reach: &reach, binary: version },
-        actor: Actor { job: &job, paths, binary: &binary },
+    let doors = Doors {
         board: Arc::new(Board::default()),
         readiness: Arc::new(Readiness::down("the launcher is observing")),
         news: Arc::new(Notify::new()),
+        as_peer: reach.as_peer.clone(),
+    };
+    let launcher = Launcher {
+        observer: Observer { job: &job, paths, reach: &reach, binary: version },
+        actor: Actor { job: &job, paths, reach: &reach, binary: &binary, doors: doors.clone() },
+        doors,
         metrics: Metrics::new(started),
         started,
     };
-    launcher.board.post_configuration(launcher.configuration()?);
+    launcher.doors.board.post_configuration(launcher.configuration()?);
     launcher.serve().await?;
     launcher.live(&mut signals).await
 }
@@ -73,10 +82,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
 struct Launcher<'a> {
     observer: Observer<'a>,
     actor: Actor<'a>,
-    board: Arc<Board>,
-    readiness: Arc<Readiness>,
-    /// Another launcher has just created a cluster: look again now.
-    news: Arc<Notify>,
+    doors: Doors,
     metrics: Metrics,
     started: Instant,
 }
@@ -93,102 +99,135 @@ impl Launcher<'_> {
             )
         })?;
         let tls = reach.peer.server_letting_in(&reach.admin).context("prepare the launcher's listener")?;
-        let doors = listener::Doors {
-            board: self.board.clone(),
-            readiness: self.readiness.clone(),
-            news: self.news.clone(),
-        };
-        tokio::spawn(listener::serve(listener, tls, doors));
+        tokio::spawn(listener::serve(listener, tls, self.doors.clone()));
         Ok(())
     }
 
     async fn live(&self, signals: &mut Signals) -> anyhow::Result<Exit> {
         let mut memory = Memory::default();
         let mut told = Told::default();
+        let mut carried = Carried::default();
         let mut pause = PAUSE_MIN;
         loop {
             let mut seen = self.observer.observe(settled).await?;
             seen.confirmed = memory.confirmed(self.started.elapsed());
-            let decision = honest(decide(&seen));
+            let mut decision = honest(decide(&seen));
             memory.note(self.started.elapsed(), decision.rests_on.clone());
-            let progress = match &decision.plan {
-                Plan::Refuse => Progress::Failed,
-                _ => Progress::Progress,
-            };
-            self.publish(&seen, &decision, progress)?;
-            told.tell(&decision, self.started.elapsed());
-            self.readiness.set_down(&format!("etcd is not running: {}", decision.because.sentence())).await;
-            match self.actor.act(&decision.plan)? {
-                Some(etcd) => return self.parent(etcd, &seen, &decision, signals).await,
-                None if acted(&decision.plan) => {
+            if !decision.plan.needs_mutex() {
+                self.actor.end_turn(&seen, &mut carried).await;
+            }
+            self.tell(&mut told, &seen, &decision).await?;
+            let mut longest = PAUSE_MAX;
+            match self.actor.act(&decision.plan, &seen, &mut carried).await? {
+                Acted::Started { etcd, member_id } => {
+                    return self.parent(etcd, member_id, &seen, &decision, carried, signals).await;
+                }
+                Acted::Changed => {
                     pause = PAUSE_MIN;
                     continue;
                 }
-                None => {}
+                Acted::Idle => {}
+                Acted::PutOff(waiting) => {
+                    self.actor.end_turn(&seen, &mut carried).await;
+                    decision.plan = Plan::Wait(Wait { nonce: NonceDuty::Keep });
+                    decision.because = Reason::Waiting(waiting);
+                    self.tell(&mut told, &seen, &decision).await?;
+                    longest = PAUSE_PUT_OFF;
+                }
+                Acted::Refused(refusal) => {
+                    self.actor.end_turn(&seen, &mut carried).await;
+                    decision.plan = Plan::Refuse;
+                    decision.because = Reason::Refusal(refusal);
+                    self.tell(&mut told, &seen, &decision).await?;
+                }
             }
+            pause = pause.min(longest);
             tokio::select! {
                 signal = signals.stop() => {
                     journal::info("stopped while etcd was not running", &json!({"signal": signal.as_str()}));
                     return Ok(Exit::Done);
                 }
-                () = self.news.notified() => pause = PAUSE_MIN,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                () = self.doors.news.notified() => pause = PAUSE_MIN,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
             }
         }
+    }
+
+    /// Publishes and logs a decision.
+    async fn tell(&self, told: &mut Told, seen: &Observation, decision: &Decision) -> anyhow::Result<()> {
+        let progress = match &decision.plan {
+            Plan::Refuse => Progress::Failed,
+            _ => Progress::Progress,
+        };
+        self.publish(seen, decision, progress)?;
+        told.tell(decision, self.started.elapsed());
+        let why = format!("etcd is not running: {}", decision.because.sentence());
+        self.doors.readiness.set_down(&why).await;
+        Ok(())
     }
 
     /// Stays etcd's parent; meanwhile finishes the plan and watches for the first readiness.
     async fn parent(
         &self,
         mut etcd: EtcdProcess,
+        member_id: MemberId,
         seen: &Observation,
         decision: &Decision,
+        mut carried: Carried,
         signals: &mut Signals,
     ) -> anyhow::Result<Exit> {
         let (job, reach, paths) = (self.observer.job, self.observer.reach, self.observer.paths);
         journal::info(
             "etcd started",
-            &json!({"pid": etcd.pid(), "plan": decision.plan.name(), "elapsed_ms": millis(self.started.elapsed())}),
+            &json!({"pid": etcd.pid(), "plan": decision.plan.name(), "member_id": member_id, "elapsed_ms": millis(self.started.elapsed())}),
         );
-        let member_id = match &decision.plan {
-            Plan::Start(start) => start.member_id,
-            Plan::Bootstrap(bootstrap) => bootstrap.member_id,
-            other => unreachable!("plan {} does not start etcd in this version", other.name()),
-        };
         let own = OwnMember { member_id, target: reach::own_etcd(job), tls: reach.grpc.clone() };
-        self.readiness.set_etcd(own.target.clone(), own.tls.clone()).await;
+        self.doors.readiness.set_etcd(own.target.clone(), own.tls.clone()).await;
         let follow_up = async {
             if matches!(decision.plan, Plan::Bootstrap(_)) {
                 self.tell_others().await;
             }
-            if let Err(error) = self.actor.after_spawn(&decision.plan).await {
-                // etcd runs; the next start repeats what is missing.
-                journal::error(
-                    "a step after the start of etcd failed",
-                    &json!({"error": format!("{error:#}")}),
-                );
-            }
+            self.afterwards(Afterwards::Notes, seen, decision, &mut carried).await;
             // What `/state` tells must not lag behind the disk: a member that runs attests no empty one.
             let seen = self.see_own_again(seen);
-            if let Err(error) = self.publish(&seen, decision, Progress::Progress) {
-                journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
-            }
-            while self.readiness.check().await.is_err() {
+            self.republish(&seen, decision, Progress::Progress);
+            self.afterwards(Afterwards::Promotion, &seen, decision, &mut carried).await;
+            while self.doors.readiness.check().await.is_err() {
                 tokio::time::sleep(READY_LOOK).await;
             }
             let elapsed_ms = millis(self.started.elapsed());
             self.metrics.ready_after(self.started.elapsed());
             journal::info("this member serves linearizable reads", &json!({"elapsed_ms": elapsed_ms}));
-            if let Err(error) = self.publish(&seen, decision, Progress::Success) {
-                journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
-            }
+            self.republish(&seen, decision, Progress::Success);
+            self.afterwards(Afterwards::Serving, &seen, decision, &mut carried).await;
             std::future::pending::<()>().await;
         };
         let ended: Ended = tokio::select! {
             ended = supervise(&mut etcd, signals, &own, paths) => ended?,
             () = follow_up => unreachable!("the follow-up never ends"),
         };
+        self.actor.end_turn(seen, &mut carried).await;
         Ok(Exit::Code(ended.exit_code()))
+    }
+
+    /// Steps behind the start of etcd. It runs whatever becomes of them; the next start repeats them.
+    async fn afterwards(
+        &self,
+        which: Afterwards,
+        seen: &Observation,
+        decision: &Decision,
+        carried: &mut Carried,
+    ) {
+        if let Err(error) = self.actor.afterwards(which, &decision.plan, seen, carried).await {
+            let fields = json!({"error": format!("{error:#}")});
+            journal::error("a step after the start of etcd failed", &fields);
+        }
+    }
+
+    fn republish(&self, seen: &Observation, decision: &Decision, progress: Progress) {
+        if let Err(error) = self.publish(seen, decision, progress) {
+            journal::error("the state cannot be published", &json!({"error": format!("{error:#}")}));
+        }
     }
 
     /// The observation the decision rests on, with the own disk and records as they are now.
@@ -230,8 +269,8 @@ impl Launcher<'_> {
             }
         }
         self.metrics.decided(decision.row.number(), progress);
-        self.board.post_metrics(self.metrics.page());
-        self.board.post_state(page.clone());
+        self.doors.board.post_metrics(self.metrics.page());
+        self.doors.board.post_state(page.clone());
         let status = json!({"version": 1, "state": page, "observation": seen, "plan": decision.plan, "because": decision.because});
         let path = self.observer.paths.status();
         // For people, while this process lives: nothing is decided from it, so nothing waits for the disk.
@@ -241,7 +280,7 @@ impl Launcher<'_> {
 
     /// The effective configuration, as `/config` shows it. There is no secret in it: keys are files.
     fn configuration(&self) -> anyhow::Result<Value> {
-        let text = crate::etcd::config::render(&self.actor.configuration(None)?)?;
+        let text = crate::etcd::config::render(&configuration(self.observer.job, self.observer.paths, Initial::OnDisk)?)?;
         let etcd: Value = serde_yaml::from_str(&text).context("read the rendered configuration back")?;
         let job = self.observer.job;
         Ok(json!({
@@ -280,15 +319,6 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
         row: decision.row.number(),
         progress,
         since_unix_secs: unix_secs(),
-    }
-}
-
-/// Whether the plan changed something, so that looking again at once makes sense.
-fn acted(plan: &Plan) -> bool {
-    match plan {
-        Plan::Refuse => false,
-        Plan::Wait(wait) => wait.nonce == NonceDuty::Write,
-        _ => true,
     }
 }
 

@@ -285,6 +285,12 @@ impl Plan {
         }
     }
 
+    /// Whether it changes the cluster's membership: one such plan at a time, and it is decided again once
+    /// the mutex is held (docs/contract.md#mutex).
+    pub fn needs_mutex(&self) -> bool {
+        self.steps().contains(&Step::TakeMutex)
+    }
+
     /// Its steps, in order. Everything is written down before it is done, and whatever cannot be taken
     /// back comes after what says that it may have happened. After the last step of a plan that does
     /// not start etcd: observe again.
@@ -309,21 +315,23 @@ impl Plan {
             ]
             .concat(),
             Self::Join(plan) => [
-                clear_steps(plan.clear.as_ref()),
                 vec![Step::TakeMutex, Step::ProbePeers],
+                clear_steps(plan.clear.as_ref()),
                 add_steps(),
                 joined_steps(Promotion::Promote),
             ]
             .concat(),
             Self::ResumeJoin(plan) => [
+                vec![Step::TakeMutex],
                 clear_steps(plan.clear.as_ref()),
-                vec![Step::TakeMutex, Step::WriteJoinAnswer],
+                vec![Step::WriteJoinAnswer],
                 joined_steps(plan.promotion),
             ]
             .concat(),
             Self::Replace(plan) => [
+                vec![Step::TakeMutex, Step::ProbePeers],
                 clear_steps(plan.clear.as_ref()),
-                vec![Step::TakeMutex, Step::ProbePeers, Step::MemberRemove],
+                vec![Step::MemberRemove],
                 add_steps(),
                 joined_steps(Promotion::Promote),
             ]
@@ -348,6 +356,7 @@ fn start_steps(start: &Start) -> Vec<Step> {
         Promotion::No => {}
         Promotion::Promote => steps.extend([Step::Promote, Step::WriteJoinPromoted]),
     }
+    steps.push(Step::AnnouncePeerUrl);
     steps
 }
 

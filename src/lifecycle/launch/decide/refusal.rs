@@ -80,6 +80,20 @@ pub enum Refusal {
         /// The newest.
         newest: String,
     },
+    /// Others cannot make a TLS connection to this instance's URL with the certificates of peers.
+    NotTrusted {
+        /// The URL.
+        url: PeerUrl,
+        /// Who tried, and what the handshake said.
+        by: BTreeMap<InstanceId, String>,
+    },
+    /// Data has to be moved aside, and the disk has no room for the copy that takes its place.
+    NoRoom {
+        /// Size of the data that would stay aside, in bytes.
+        aside_bytes: u64,
+        /// What is free, in bytes.
+        free_bytes: u64,
+    },
     /// A plan that this version of the release does not carry out.
     NotYet {
         /// The name of the plan.
@@ -150,6 +164,8 @@ impl Refusal {
             | Self::TwoClusters { .. }
             | Self::UrlInUse { .. }
             | Self::BackupExists { .. }
+            | Self::NotTrusted { .. }
+            | Self::NoRoom { .. }
             | Self::NotYet { .. } => false,
         }
     }
@@ -171,6 +187,8 @@ impl Refusal {
             Self::Damaged { .. } => "damaged",
             Self::UrlInUse { .. } => "replace",
             Self::BackupExists { .. } => "bootstrap",
+            Self::NotTrusted { .. } => "probe",
+            Self::NoRoom { .. } => "files",
             Self::NotYet { .. } => "launch",
         }
     }
@@ -238,6 +256,24 @@ impl Refusal {
                 format!("all disks are empty, but a backup of this deployment exists: {newest}"),
                 "an empty cluster in place of one that had data is rarely what is wanted".to_owned(),
                 format!("to get the data back {RESTORE}; to start without it deploy with bootstrap_cluster: again"),
+            ),
+            Self::NotTrusted { url, by } => (
+                format!(
+                    "no TLS connection to this instance at {url}: {}",
+                    list(by.iter().map(|(instance, why)| format!("{instance} says {why}")))
+                ),
+                "the cluster could not talk to this member, which would count against quorum all the same; it was not added"
+                    .to_owned(),
+                "compare certificate, CA and names of tls.peer on these instances (`openssl x509 -noout -text`)"
+                    .to_owned(),
+            ),
+            Self::NoRoom { aside_bytes, free_bytes } => (
+                format!(
+                    "{aside_bytes} bytes of data would have to stay on the disk beside their successor, and {free_bytes} are free"
+                ),
+                "nothing is deleted unasked, and etcd with a full disk stops the member; nothing was changed".to_owned(),
+                "remove what nobody needs below /var/vcap/store/etcd/aside, or deploy with a larger persistent_disk"
+                    .to_owned(),
             ),
             Self::NotYet { plan, step, because } => (
                 format!("'{plan}' is due ({because}), but this version of the release does not know how to '{step}'"),

@@ -50,11 +50,13 @@ pub enum Step {
     WriteJoinPromoted,
     /// Release the mutex.
     ReleaseMutex,
+    /// Tell the cluster where peers reach this member now, if it lists another URL.
+    AnnouncePeerUrl,
 }
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::WriteNonce,
         Self::TakeMutex,
         Self::ProbePeers,
@@ -76,6 +78,7 @@ impl Step {
         Self::Promote,
         Self::WriteJoinPromoted,
         Self::ReleaseMutex,
+        Self::AnnouncePeerUrl,
     ];
 
     /// Its stable name.
@@ -102,6 +105,7 @@ impl Step {
             Self::Promote => "promote",
             Self::WriteJoinPromoted => "write-join-promoted",
             Self::ReleaseMutex => "release-mutex",
+            Self::AnnouncePeerUrl => "announce-peer-url",
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
 use super::refusal::{RESTORE, list};
+use super::step::Step;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::lifecycle::launch::attestation::{DiskClass, InstanceId, LinkHash};
 use crate::lifecycle::launch::observation::Unreachable;
@@ -71,6 +72,25 @@ pub enum Waiting {
         who: BTreeMap<InstanceId, String>,
         /// Who cannot be asked.
         silent: BTreeMap<InstanceId, Unreachable>,
+    },
+    /// Another instance joins, leaves, is replaced or stops: one at a time.
+    MutexHeld {
+        /// The name of the plan that is put off.
+        then: &'static str,
+    },
+    /// The cluster does not take the change now.
+    NotAccepted {
+        /// The step.
+        step: Step,
+        /// What etcd said.
+        why: String,
+    },
+    /// Members that were asked cannot reach this instance at its URL.
+    NotReached {
+        /// The URL.
+        url: PeerUrl,
+        /// Who tried, and what happened.
+        by: BTreeMap<InstanceId, String>,
     },
     /// A first boot names this disk, but its members cannot be seen yet.
     FirstBootUnseen {
@@ -204,13 +224,20 @@ impl Waiting {
             | Self::FirstBootUnseen { .. }
             | Self::FirstBootNeedsFlag { .. } => "bootstrap",
             Self::NoQuorum { .. } => "no-quorum",
+            Self::MutexHeld { .. } => "mutex",
+            Self::NotAccepted { .. } => "quorum",
+            Self::NotReached { .. } => "probe",
         }
     }
 
     /// Who ends it.
     pub fn until(&self) -> Until {
         match self {
-            Self::Confirming { .. } | Self::OwnNonce => Until::OwnProgress,
+            Self::Confirming { .. }
+            | Self::OwnNonce
+            | Self::MutexHeld { .. }
+            | Self::NotAccepted { .. }
+            | Self::NotReached { .. } => Until::OwnProgress,
             Self::NotAskedToBootstrap { silent } if silent.is_empty() => Until::Operator,
             Self::FirstBootNeedsFlag { .. } | Self::LostData { .. } | Self::BackupUnknown { .. } => {
                 Until::Operator
@@ -295,6 +322,23 @@ impl Waiting {
                 format!("there is data, but no cluster serves: {}{}", who(with_data), and_silent(silent)),
                 "only members that still have their data can bring quorum back".to_owned(),
                 format!("start the instances that have data; if too few are left, {RESTORE}"),
+            ),
+            Self::MutexHeld { then } => (
+                format!("'{then}' waits: another instance of the cluster joins, leaves or stops"),
+                "membership changes one at a time, else two could each take what the other counts on".to_owned(),
+                "nothing: its turn comes by itself, at the latest half a minute after the other one died".to_owned(),
+            ),
+            Self::NotAccepted { step, why } => (
+                format!("the cluster does not take '{step}' now: {why}"),
+                "etcd refuses changes that could cost its quorum, also for five seconds after members connected"
+                    .to_owned(),
+                "nothing for a moment; if it lasts, `etcd-status` shows which member is missing: start it, or remove it for good with `etcdctl member remove`"
+                    .to_owned(),
+            ),
+            Self::NotReached { url, by } => (
+                format!("members cannot reach this instance at {url}: {}", who(by)),
+                "a member that others cannot reach counts against quorum all the same; it was not added".to_owned(),
+                "look at DNS, routes and firewalls between those instances".to_owned(),
             ),
             Self::FirstBootUnseen { by } => (
                 format!(
