@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::json;
 
+use super::aside;
 use super::configuration::{Initial, configuration};
 use super::decide::plan::{Aside, Plan};
 use super::decide::refusal::Refusal;
@@ -18,7 +19,6 @@ use super::observation::Observation;
 use super::record_files::{self, NonceFile};
 use super::records::{BootPhase, BootstrapRecord, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION};
 use super::turn::Turn;
-use super::aside;
 use crate::datadir::{self, Found};
 use crate::etcd::client::{Added, EtcdClient};
 use crate::etcd::config;
@@ -132,9 +132,7 @@ impl Actor<'_> {
                 return Ok(Acted::Started { etcd, member_id: member_id(plan, carried)? });
             }
             let taken = self.take(step, plan, seen, carried).await;
-            if let Err(obstacle) =
-                taken.with_context(|| format!("step {step} of plan {}", plan.name()))?
-            {
+            if let Err(obstacle) = taken.with_context(|| format!("step {step} of plan {}", plan.name()))? {
                 return Ok(obstacle.into());
             }
         }

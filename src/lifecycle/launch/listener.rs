@@ -24,8 +24,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::probe::{self, Probed};
 use super::observe::unix_ms;
+use super::probe::{self, Probed};
 use super::readiness::Readiness;
 use crate::journal;
 
@@ -227,7 +227,12 @@ mod tests {
         let server = tokio::spawn(serve(
             listener,
             peer.server_letting_in(&admin).unwrap(),
-            Doors { board, readiness, news: Arc::new(Notify::new()) },
+            Doors {
+                board,
+                readiness,
+                news: Arc::new(Notify::new()),
+                as_peer: peer.client(&peer, Protocol::Http1),
+            },
         ));
         let target =
             Target { dial: "127.0.0.1".to_owned(), port, name: "a.etcd.default.etcd.bosh".to_owned() };

@@ -205,8 +205,7 @@ impl Actor<'_> {
         loop {
             let attempt = async {
                 let target = reach::own_etcd(self.job);
-                let mut client =
-                    EtcdClient::connect(&target, self.reach.grpc.clone(), self.limit()).await?;
+                let mut client = EtcdClient::connect(&target, self.reach.grpc.clone(), self.limit()).await?;
                 let list = client.linearizable_members().await?;
                 let entry = list.members.into_iter().find(|member| member.id == own);
                 let Some(listed) = entry.filter(|entry| entry.is_voter() && !entry.listens_at(url)) else {
@@ -238,7 +237,8 @@ impl Actor<'_> {
         let mut leaders = Vec::new();
         let mut followers = Vec::new();
         for peer in self.job.others() {
-            let answer = seen.others.get(&InstanceId(peer.instance.clone())).and_then(|other| other.etcd.got());
+            let answer =
+                seen.others.get(&InstanceId(peer.instance.clone())).and_then(|other| other.etcd.got());
             match answer {
                 Some(EtcdAnswer::Healthy(healthy)) if healthy.leader == healthy.answered_by => {
                     leaders.push(reach::etcd(peer));
@@ -277,7 +277,9 @@ impl Actor<'_> {
         let list = client.local_members().await?;
         let leader = list.members.iter().find(|member| Some(member.id) == status.leader);
         match leader.and_then(|leader| leader.client_urls.first()) {
-            Some(url) => EtcdClient::connect(&Target::named(url.host(), url.port()), tls.clone(), limit).await,
+            Some(url) => {
+                EtcdClient::connect(&Target::named(url.host(), url.port()), tls.clone(), limit).await
+            }
             None => Ok(client),
         }
     }

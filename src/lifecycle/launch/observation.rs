@@ -347,8 +347,8 @@ pub struct Healthy {
     pub cluster_version: Option<EtcdVersion>,
     /// The server versions that are known.
     pub servers: BTreeMap<MemberId, EtcdVersion>,
-    /// Whom the *leader* is connected to (etcd's metric `etcd_network_active_peers`): present only in
-    /// the leader's own answer, and only if it was asked.
+    /// Whom the *leader* is connected to (etcd's metric `etcd_network_active_peers`): present in one answer
+    /// of the cluster, and only if the leader was asked and told.
     pub connected: Option<BTreeMap<MemberId, Connected>>,
 }
 

@@ -14,11 +14,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attestation::{InstanceId, LinkHash, PeerState};
 use super::observation::{
-    Answer, Backup, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own, Process,
-    Seen, Unreachable,
+    Answer, Backup, Connected, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own,
+    Process, Seen, Unreachable,
 };
 use super::record_files;
 use crate::datadir::{self, Found};
+use crate::etcd::active_peers::{Connection, active_peers};
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::etcd::connect::Target;
 use crate::etcd::http;
@@ -91,7 +92,30 @@ impl Observer<'_> {
         if !settled(&seen) {
             seen.others.values_mut().for_each(give_up);
         }
+        if needs_the_leader(&seen) {
+            self.ask_leaders(&mut seen).await;
+        }
         Ok(seen)
+    }
+
+    /// Fills in what only a leader knows, in one answer of each cluster: whom it is connected to, and the
+    /// version of the cluster. The leader is found by the member list, since it need not be in the link.
+    async fn ask_leaders(&self, seen: &mut Observation) {
+        let mut asked = BTreeSet::new();
+        for other in seen.others.values_mut() {
+            let Answer::Got(EtcdAnswer::Healthy(healthy)) = &mut other.etcd else { continue };
+            let leader = healthy.members.iter().find(|member| member.id == healthy.leader);
+            let Some(url) = leader.and_then(|leader| leader.client_urls.first()) else { continue };
+            if !asked.insert(healthy.cluster_id) {
+                continue;
+            }
+            let target = Target::named(url.host(), url.port());
+            let (tls, limit) = (&self.reach.http_as_admin, self.job.properties.observe_timeout);
+            // An answer that does not come leaves the question open, which never counts as dead or old.
+            let peers = active_peers(&target, tls.clone(), limit).await;
+            healthy.connected = peers.ok().map(|peers| peers.into_iter().map(connected).collect());
+            healthy.cluster_version = cluster_version(&target, tls.clone(), limit).await;
+        }
     }
 
     /// Disk, records and job of this instance; nobody else has been asked.
@@ -188,6 +212,31 @@ impl Observer<'_> {
             spawn(tasks, tell, peer, async move { Heard::Members(ask_peer_port(&target, tls, limit).await) });
         }
     }
+}
+
+/// A disk of this release line that starts again needs neither: it was in this cluster with this line
+/// before, and it removes nobody.
+fn needs_the_leader(seen: &Observation) -> bool {
+    match &seen.disk {
+        Disk::Data(disk) => !disk.cluster_version.is_some_and(|found| found.line() == seen.own.binary.line()),
+        Disk::Empty { .. } | Disk::Partial { .. } | Disk::Damaged { .. } => true,
+        Disk::Unmounted | Disk::Foreign { .. } => false,
+    }
+}
+
+fn connected((member, connection): (MemberId, Connection)) -> (MemberId, Connected) {
+    let connected = match connection {
+        Connection::Active => Connected::Up,
+        Connection::Inactive => Connected::Down,
+    };
+    (member, connected)
+}
+
+/// The version of the cluster, as etcd tells it on `/version`; `None` while undecided or unknown.
+async fn cluster_version(target: &Target, tls: Arc<ClientConfig>, limit: Duration) -> Option<EtcdVersion> {
+    let answer = http::get(target, "/version", tls, limit).await.ok()?;
+    let page: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    page["etcdcluster"].as_str()?.parse().ok()
 }
 
 fn spawn(

@@ -280,7 +280,11 @@ impl Launcher<'_> {
 
     /// The effective configuration, as `/config` shows it. There is no secret in it: keys are files.
     fn configuration(&self) -> anyhow::Result<Value> {
-        let text = crate::etcd::config::render(&configuration(self.observer.job, self.observer.paths, Initial::OnDisk)?)?;
+        let text = crate::etcd::config::render(&configuration(
+            self.observer.job,
+            self.observer.paths,
+            Initial::OnDisk,
+        )?)?;
         let etcd: Value = serde_yaml::from_str(&text).context("read the rendered configuration back")?;
         let job = self.observer.job;
         Ok(json!({

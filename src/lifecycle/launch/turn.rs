@@ -60,12 +60,7 @@ impl Drop for Turn {
     }
 }
 
-async fn keep(
-    slot: Arc<Mutex<Option<Held>>>,
-    members: Vec<Target>,
-    tls: Arc<ClientConfig>,
-    limit: Duration,
-) {
+async fn keep(slot: Arc<Mutex<Option<Held>>>, members: Vec<Target>, tls: Arc<ClientConfig>, limit: Duration) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         let Some(held) = current(&slot) else { return };

@@ -1,11 +1,11 @@
 //! What this version of the release carries out. The table is complete; acting is not yet, and says so
 //! instead of pretending.
 
+use super::Decision;
 use super::plan::Plan;
 use super::reason::Reason;
 use super::refusal::Refusal;
 use super::step::Step;
-use super::Decision;
 
 /// The steps that the launcher carries out. A step is added here together with the code that does it.
 pub const CARRIED_OUT: &[Step] = &[
