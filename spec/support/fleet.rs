@@ -98,6 +98,17 @@ impl Fleet {
         self.ops.push(path);
     }
 
+    /// Sets the number of instances as an operator does, for this and all further deploys, and deploys.
+    pub fn scale_to(&mut self, instances: usize) -> Answer {
+        let scale = repository().join("deployment/operations/scale.yml");
+        if !self.ops.contains(&scale) {
+            self.ops.insert(0, scale);
+        }
+        self.variables.retain(|variable| !variable.starts_with("etcd_instances="));
+        self.variables.push(format!("etcd_instances={instances}"));
+        self.deploy()
+    }
+
     /// Deploys and demands success.
     #[track_caller]
     pub fn deployed(self) -> Self {

@@ -1,9 +1,11 @@
-//! A constant writer and a constant reader, and what they were promised.
+//! A constant writer, a constant reader and a watcher, and what they were promised.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use etcd_release::etcd::connect::Target;
 use etcd_release::etcd::tls::{Files, Identity, Protocol, Role};
 use serde_json::Value;
 
-use super::fleet::Fleet;
+use super::fleet::{DEADLINE, Fleet};
 
 /// A write or read is tried on the next member when one refuses it; it counts as failed when all did.
 const EACH_LIMIT: Duration = Duration::from_secs(5);
@@ -22,8 +24,10 @@ const EVERY: Duration = Duration::from_millis(20);
 /// What happened while the load ran.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Acknowledged writes: key and value.
+    /// Acknowledged writes: key and last value.
     pub acknowledged: BTreeMap<String, String>,
+    /// All values that were acknowledged, in their order.
+    pub history: Vec<String>,
     /// Writes that no member took.
     pub failed_writes: usize,
     /// Reads that no member answered, or that did not see the last acknowledged write.
@@ -123,6 +127,7 @@ async fn work(members: &mut Members, stop: &AtomicBool) -> Report {
             report.longest_gap = report.longest_gap.max(last.elapsed());
             last = Instant::now();
             report.acknowledged.insert(key.clone(), value.clone());
+            report.history.push(value.clone());
             let read = on_any(members, &mut client, async |client| client.get(&key).await).await;
             if read.flatten().as_ref() != Some(&value) {
                 report.failed_reads += 1;
@@ -154,6 +159,69 @@ async fn on_any<T>(
         members.next();
     }
     None
+}
+
+/// `etcdctl watch` on an instance, from before the load begins.
+pub struct Watcher {
+    process: Child,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Watcher {
+    /// Watches the keys of the load, as an operator's etcdctl on that instance.
+    pub fn start(fleet: &Fleet, slug: &str) -> Self {
+        // Its first words on stderr would be lost in a pipe nobody reads; a watch says nothing more.
+        let mut process = fleet
+            .command(&["ssh", slug, "-c", "exec etcdctl watch --prefix load/"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start a watcher");
+        let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let values = seen.clone();
+        std::thread::spawn(move || {
+            // PUT, key, value: three lines an event.
+            let lines: Box<dyn Iterator<Item = String>> = Box::new(lines.map_while(Result::ok));
+            for value in lines.skip(2).step_by(3) {
+                values.lock().expect("nobody panics with it").push(value);
+            }
+        });
+        Self { process, seen }
+    }
+
+    /// Waits until the last acknowledged value was seen, and demands that all were, in their order.
+    #[track_caller]
+    pub fn saw_everything(mut self, report: &Report) {
+        let last = report.history.last().expect("the load wrote something");
+        let start = Instant::now();
+        while !self.seen.lock().expect("nobody panics with it").contains(last) {
+            assert!(start.elapsed() < DEADLINE, "the watcher never saw {last}");
+            std::thread::sleep(EVERY);
+        }
+        let seen = self.seen.lock().expect("nobody panics with it").clone();
+        let mut events = seen.iter();
+        // Writes that were not acknowledged may be among the events, never the other way round. Whatever
+        // was written before the watch began is not among them.
+        let first = report.history.iter().position(|value| seen.contains(value)).expect("it saw something");
+        for value in &report.history[first..] {
+            assert!(events.any(|event| event == value), "the watcher missed {value}");
+        }
+        assert!(first < report.history.len() / 2, "the watcher began too late: {first}");
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // It may have ended with the instance it ran on.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Reads every acknowledged write back and demands it, or a later one of the same key.

@@ -1,0 +1,126 @@
+//! Another number of instances, under constant writes, reads and a watch: what BOSH deploys and what the
+//! cluster consists of must agree after every step, and nobody who uses it may notice.
+
+#![allow(missing_docs, reason = "test names are sentences")]
+#![allow(clippy::disallowed_methods, reason = "fixtures need no durability")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::fleet::{Fleet, all_ready, voters};
+use support::load::{Load, Report, Watcher, assert_nothing_lost, member_ids};
+
+/// All new instances of a deploy start at the same time.
+const ALL_AT_ONCE: &str = "- type: replace\n  path: /update/max_in_flight\n  value: 4\n- type: replace\n  path: /update/canaries\n  value: 0\n";
+
+/// Exactly the instances of the manifest are members, all of them voters that serve.
+#[track_caller]
+fn members_are_the_instances(fleet: &Fleet, size: usize) -> Value {
+    let instances: BTreeSet<String> =
+        fleet.slugs().iter().map(|slug| slug.trim_start_matches("etcd/").to_owned()).collect();
+    assert_eq!(instances.len(), size);
+    fleet.eventually(&format!("{size} voters that are the instances"), |seen| {
+        let names: BTreeSet<String> = seen["members"]
+            .as_array()
+            .map(|all| all.iter().filter_map(|one| one["name"].as_str()).map(str::to_owned).collect())
+            .unwrap_or_default();
+        voters(seen) == size && names == instances && all_ready(seen)
+    })
+}
+
+/// etcd's own words about a learner that was promoted, in the log of the member itself.
+fn came_as_learner(fleet: &Fleet, slug: &str) -> bool {
+    let log = fleet.log(slug, "etcd.stderr.log");
+    let learner = log
+        .lines()
+        .any(|line| line.contains("added member") && line.contains("\"added-peer-is-learner\":true"))
+        || log.contains("learner");
+    learner && log.contains("this member votes")
+}
+
+#[track_caller]
+fn nobody_noticed(fleet: &Fleet, report: &Report) {
+    assert_nothing_lost(fleet, report);
+    assert!(
+        report.history.len() > 100,
+        "the load wrote too little to prove anything: {}",
+        report.history.len()
+    );
+    assert_eq!(report.failed_writes, 0, "longest gap {:?}\n{}", report.longest_gap, fleet.log_tails());
+    assert!(report.longest_gap < Duration::from_secs(1), "the longest gap was {:?}", report.longest_gap);
+}
+
+#[test]
+fn five_in_one_deploy_one_after_the_other() {
+    let mut fleet = Fleet::new(&["bootstrap.yml"]);
+    fleet.scale_to(1).succeeded();
+    let founder = member_ids(&members_are_the_instances(&fleet, 1));
+    let load = Load::start(&fleet);
+
+    fleet.scale_to(5).succeeded();
+
+    let report = load.finish();
+    let status = members_are_the_instances(&fleet, 5);
+    nobody_noticed(&fleet, &report);
+    assert!(member_ids(&status).contains(&founder[0]));
+    let newcomers = fleet.slugs().into_iter().filter(|slug| came_as_learner(&fleet, slug)).count();
+    assert_eq!(newcomers, 4, "{}", fleet.log_tails());
+}
+
+#[test]
+fn five_in_one_deploy_all_new_instances_at_once() {
+    let mut fleet = Fleet::new(&["bootstrap.yml"]);
+    fleet.add_ops_text("at-once.yml", ALL_AT_ONCE);
+    fleet.scale_to(1).succeeded();
+    let before = members_are_the_instances(&fleet, 1);
+    let load = Load::start(&fleet);
+
+    fleet.scale_to(5).succeeded();
+
+    let report = load.finish();
+    let after = members_are_the_instances(&fleet, 5);
+    assert_eq!(before["cluster_id"], after["cluster_id"]);
+    nobody_noticed(&fleet, &report);
+}
+
+#[test]
+fn from_one_to_five_and_back_by_twos_nobody_notices() {
+    let mut fleet = Fleet::new(&["bootstrap.yml"]);
+    fleet.scale_to(1).succeeded();
+    let before = members_are_the_instances(&fleet, 1);
+    let watcher = Watcher::start(&fleet, "etcd/0");
+    let load = Load::start(&fleet);
+
+    for size in [3, 5, 3, 1] {
+        fleet.scale_to(size).succeeded();
+        let after = members_are_the_instances(&fleet, size);
+        assert_eq!(before["cluster_id"], after["cluster_id"], "{size}");
+    }
+
+    let report = load.finish();
+    watcher.saw_everything(&report);
+    nobody_noticed(&fleet, &report);
+}
+
+#[test]
+fn between_one_and_two_the_cluster_never_is_without_a_leader() {
+    let mut fleet = Fleet::new(&["bootstrap.yml"]);
+    fleet.scale_to(1).succeeded();
+    members_are_the_instances(&fleet, 1);
+    let load = Load::start(&fleet);
+
+    fleet.scale_to(2).succeeded();
+    members_are_the_instances(&fleet, 2);
+    let grown: String = fleet.slugs().iter().map(|slug| fleet.log(slug, "etcd.stderr.log")).collect();
+    fleet.scale_to(1).succeeded();
+    members_are_the_instances(&fleet, 1);
+
+    let report = load.finish();
+    nobody_noticed(&fleet, &report);
+    let all = grown + &fleet.log("etcd/0", "etcd.stderr.log");
+    let without: Vec<&str> = all.lines().filter(|line| line.contains("no leader")).collect();
+    assert!(without.is_empty(), "{without:#?}");
+}
