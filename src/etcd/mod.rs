@@ -1,6 +1,7 @@
 //! etcd seen from outside. Pure arithmetic and ids on one side, connections on the other; nobody else
 //! knows `etcd-client`, rustls or HTTP.
 
+pub mod active_peers;
 pub mod binary;
 pub mod client;
 pub mod config;

@@ -170,7 +170,7 @@ impl Identity {
 pub enum Protocol {
     /// gRPC: etcd's client port.
     Grpc,
-    /// etcd's peer port and the launcher's listener.
+    /// etcd's peer port, the pages of its client port, and the launcher's listener.
     Http1,
 }
 

@@ -23,6 +23,8 @@ pub struct Reach {
     pub as_peer: Arc<ClientConfig>,
     /// To a launcher, as administrator: what operators' tools and hooks use.
     pub as_admin: Arc<ClientConfig>,
+    /// To the pages of etcd's client port (`/metrics`), as administrator.
+    pub http_as_admin: Arc<ClientConfig>,
 }
 
 impl Reach {
@@ -34,6 +36,7 @@ impl Reach {
             grpc: admin.client(&server, Protocol::Grpc),
             as_peer: peer.client(&peer, Protocol::Http1),
             as_admin: admin.client(&peer, Protocol::Http1),
+            http_as_admin: admin.client(&server, Protocol::Http1),
             peer,
             admin,
         })
