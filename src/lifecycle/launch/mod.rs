@@ -4,6 +4,7 @@ pub mod act;
 pub mod aside;
 pub mod attestation;
 pub mod decide;
+pub mod links;
 pub mod listener;
 pub mod metrics;
 pub mod observation;
