@@ -254,6 +254,16 @@ pub fn write_once(fleet: &Fleet, key: &str, value: &str) -> bool {
     })
 }
 
+/// Asks any member that answers; `None` when none does.
+pub fn ask_any<T>(
+    fleet: &Fleet,
+    work: impl AsyncFn(&mut EtcdClient) -> Result<T, etcd_release::etcd::client::EtcdError>,
+) -> Option<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut members = Members::of(fleet);
+    runtime.block_on(async { on_any(&mut members, &mut None, work).await })
+}
+
 /// The member ids of a status, sorted.
 pub fn member_ids(status: &Value) -> Vec<String> {
     let mut ids: Vec<String> = status["members"]

@@ -25,11 +25,11 @@ enum Script {
     BpmPreStart,
     /// Waits for this instance's own progress.
     PostStart,
-    /// Demands that this instance serves linearizable reads as a voter.
+    /// Demands that this instance serves linearizable reads as a voter; clears away entries without an instance.
     PostDeploy,
     /// Keeps the intent for drain; holds or refuses a stop that would cost quorum.
     PreStop,
-    /// Tells that the job has stopped.
+    /// Tells how etcd ended; lets the next member stop.
     PostStop,
     /// dns/healthy: exit 0 exactly when this member serves linearizable reads.
     Healthy,
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Script::PostStart => block_on(post_start::run(&paths)),
         Script::PostDeploy => block_on(post_deploy::run(&paths)),
         Script::PreStop => block_on(pre_stop::run(&paths)),
-        Script::PostStop => post_stop::run(&paths).map(|()| Exit::Done),
+        Script::PostStop => block_on(post_stop::run(&paths)).map(|()| Exit::Done),
         Script::Healthy => block_on(healthy::run(&paths)),
     })
 }

@@ -98,6 +98,11 @@ impl Paths {
         self.run().join("intent.json")
     }
 
+    /// Until when the mutex in etcd is this instance's.
+    pub fn mutex(&self) -> PathBuf {
+        self.run().join("mutex.json")
+    }
+
     /// Laid by an operator: refusals and holds of a stop do not count.
     pub fn force_leave(&self) -> PathBuf {
         self.run().join("force-leave")

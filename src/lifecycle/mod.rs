@@ -10,6 +10,7 @@ pub mod container_start;
 pub mod drain;
 pub mod evict;
 pub mod healthy;
+pub mod held_mutex;
 pub mod intent;
 pub mod launch;
 pub mod own_launcher;

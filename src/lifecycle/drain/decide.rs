@@ -74,6 +74,8 @@ pub enum Plan {
     Hold {
         /// Who is missing.
         missing: Vec<String>,
+        /// The first of them.
+        dead: MemberId,
     },
     /// Remove the entry of a member that does not vote, if there is one.
     RemoveEntry {
@@ -126,15 +128,19 @@ pub enum Refusal {
     StopTakesQuorum {
         /// Voters that do not answer.
         missing: Vec<String>,
+        /// The first of them.
+        dead: MemberId,
     },
-    /// This version cannot do what the table says.
-    NotInThisVersion {
-        /// The plan.
-        plan: &'static str,
-    },
+    /// Another member is being added, removed or stopped, and has not finished for `hold_timeout`.
+    MutexHeld,
 }
 
 impl Refusal {
+    /// Whether an election, or a voter that is back in a moment, may be all there is to it.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::RestWithoutQuorum { .. } | Self::NobodyAnswers { .. })
+    }
+
     /// What an operator reads.
     pub fn complaint(&self) -> Complaint {
         let force = "touch /var/vcap/sys/run/etcd/force-leave on this instance, or deploy with --skip-drain, if the loss is accepted";
@@ -163,16 +169,18 @@ impl Refusal {
                     "`etcd-status` shows who is down; bring a quorum back, then deploy again; or {force}; docs/drain.md#quorum"
                 ),
             ),
-            Self::StopTakesQuorum { missing } => Complaint::refused(
+            Self::StopTakesQuorum { missing, dead } => Complaint::refused(
                 format!("stopping this member would take the quorum; not answering: {}", missing.join(", ")),
                 "no write would succeed until it is back",
-                "repair only the missing one (`bosh restart GROUP/ID --no-converge`, or deploy with the others ignored); to stop the whole cluster on purpose, `bosh stop --skip-drain`; docs/drain.md#held",
-            ),
-            Self::NotInThisVersion { plan } => Complaint::refused(
-                format!("the stop table says '{plan}', which this version of the release does not do yet"),
-                "a member that goes without leaving stays in the member list and counts against quorum",
                 format!(
-                    "remove it by hand with `etcdctl member remove` through a member that stays, and {force}"
+                    "repair only the missing one (`bosh restart GROUP/ID --no-converge`, or deploy with the others ignored); if it is gone for good, `etcdctl member remove {dead}`, then deploy again; to stop the whole cluster on purpose, `bosh stop --skip-drain`; docs/drain.md#held"
+                ),
+            ),
+            Self::MutexHeld => Complaint::refused(
+                "another member is being added, removed or stopped, and does not finish",
+                "two at once could take the quorum",
+                format!(
+                    "`etcd-status` shows who it is; let it finish, then deploy again; or {force}; docs/drain.md#mutex"
                 ),
             ),
         }
@@ -220,7 +228,7 @@ fn without_intent(seen: &StopSeen) -> Decision {
     let alone = match &seen.cluster {
         Cluster::Serves { own: OwnEntry::Voter(_), others, .. } => others.is_empty(),
         // Unseen, it may be one of many: leaving is then refused below, never guessed.
-        Cluster::NoQuorum { .. } => seen.on_disk == OnDisk::OnlyVoter,
+        Cluster::NoQuorum { .. } => matches!(seen.on_disk, OnDisk::OnlyVoter(_)),
         Cluster::Serves { .. } => false,
     };
     if alone {
@@ -254,7 +262,7 @@ fn leaving(seen: &StopSeen, all_as: Option<Row>) -> Decision {
             );
         }
         // Nobody answers because there is nobody else.
-        Cluster::NoQuorum { .. } if seen.on_disk == OnDisk::OnlyVoter => {
+        Cluster::NoQuorum { .. } if matches!(seen.on_disk, OnDisk::OnlyVoter(_)) => {
             return decision(Row::LastVoter, Plan::Refuse(Refusal::LastVoter), "it is the last voter");
         }
         Cluster::NoQuorum { why } => {
@@ -274,6 +282,12 @@ fn leaving(seen: &StopSeen, all_as: Option<Row>) -> Decision {
         OwnEntry::NotListed => {
             decision(Row::NotAVoter, Plan::RemoveEntry { member: None }, "the member list does not have it")
         }
+        // Not ours, and perhaps alive: eviction judges it, which asks for more than one look.
+        OwnEntry::Stranger(_) => decision(
+            Row::NotAVoter,
+            Plan::RemoveEntry { member: None },
+            "the member list does not have the member on its disk, but another one under its URL, which is left to eviction",
+        ),
         OwnEntry::NeverStarted(id) => {
             decision(Row::NotAVoter, Plan::RemoveEntry { member: Some(id) }, "its entry never started")
         }
@@ -304,9 +318,11 @@ fn staying(seen: &StopSeen, row: Row) -> Decision {
     }
     match hold(&seen.cluster) {
         Hold::Go { because } => decision(Plan::HandOver, because),
-        Hold::Hold { missing } => decision(Plan::Hold { missing }, "a missing voter is on its way back"),
-        Hold::Fail { missing } => {
-            decision(Plan::Refuse(Refusal::StopTakesQuorum { missing }), "the quorum would be gone")
+        Hold::Hold { missing, dead } => {
+            decision(Plan::Hold { missing, dead }, "a missing voter is on its way back")
+        }
+        Hold::Fail { missing, dead } => {
+            decision(Plan::Refuse(Refusal::StopTakesQuorum { missing, dead }), "the quorum would be gone")
         }
     }
 }
@@ -317,20 +333,6 @@ fn forced(seen: &StopSeen, plan: Plan) -> Plan {
         (Override::ForceLeave, Plan::Refuse(_) | Plan::Hold { .. }) => Plan::HandOver,
         (_, plan) => plan,
     }
-}
-
-/// What this version of the release does not do yet becomes a refusal with the same row.
-pub fn honest(decision: Decision, forced: Override) -> Decision {
-    let plan = match decision.plan {
-        // Nothing to remove: nothing left undone.
-        Plan::RemoveEntry { member: None } => Plan::Stay,
-        Plan::RemoveEntry { .. } | Plan::Leave { .. } if forced == Override::ForceLeave => Plan::HandOver,
-        plan @ (Plan::RemoveEntry { .. } | Plan::Leave { .. }) => {
-            Plan::Refuse(Refusal::NotInThisVersion { plan: plan.name() })
-        }
-        plan => plan,
-    };
-    Decision { plan, ..decision }
 }
 
 #[cfg(test)]

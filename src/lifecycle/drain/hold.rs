@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::observation::{Cluster, Life, Voter, alive};
+use super::decide::Plan;
+use super::observation::{Cluster, Life, Override, OwnEntry, StopSeen, Voter, alive};
+use crate::etcd::id::MemberId;
 use crate::etcd::quorum::quorum;
 
 /// A voter that vanished less long ago may just be restarting.
@@ -24,11 +26,15 @@ pub enum Hold {
     Hold {
         /// Who is missing, and what is known of them.
         missing: Vec<String>,
+        /// The first of them.
+        dead: MemberId,
     },
     /// Do not stop: the quorum would be gone.
     Fail {
         /// Who is missing, and what is known of them.
         missing: Vec<String>,
+        /// The first of them.
+        dead: MemberId,
     },
 }
 
@@ -40,18 +46,27 @@ pub fn hold(cluster: &Cluster) -> Hold {
     };
     let voters = others.len() + 1;
     let missing: Vec<&Voter> = others.iter().filter(|voter| voter.life != Life::Alive).collect();
-    if missing.is_empty() {
+    let Some(dead) = missing.first().map(|voter| voter.id) else {
         return Hold::Go { because: "all other voters are alive" };
-    }
+    };
     if alive(others) >= quorum(voters) {
         return Hold::Go { because: "the other live voters are a quorum" };
     }
     let told = missing.iter().map(|voter| describe(voter)).collect();
     if missing.iter().any(|voter| is_recovering(voter)) {
-        Hold::Hold { missing: told }
+        Hold::Hold { missing: told, dead }
     } else {
-        Hold::Fail { missing: told }
+        Hold::Fail { missing: told, dead }
     }
+}
+
+/// Whether this stop takes the mutex, so that no other member stops, joins or leaves while it is down: where
+/// there is a quorum to lose, and nobody has accepted the loss.
+pub fn takes_mutex(seen: &StopSeen, plan: &Plan) -> bool {
+    let Cluster::Serves { own: OwnEntry::Voter(_), own_serves: true, others } = &seen.cluster else {
+        return false;
+    };
+    *plan == Plan::HandOver && seen.forced == Override::None && !others.is_empty()
 }
 
 fn is_recovering(voter: &Voter) -> bool {
@@ -72,8 +87,6 @@ pub fn describe(voter: &Voter) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::id::MemberId;
-    use crate::lifecycle::drain::observation::OwnEntry;
 
     const LONG: Duration = Duration::from_hours(1);
 
@@ -88,6 +101,7 @@ mod tests {
             .map(|(number, life)| Voter {
                 id: MemberId(number as u64 + 2),
                 name: format!("v{}", number + 2),
+                client_url: None,
                 life: life.clone(),
             })
             .collect();
@@ -123,9 +137,10 @@ mod tests {
 
     #[test]
     fn whoever_is_missing_is_named_with_what_is_known() {
-        let Hold::Fail { missing } = hold(&serving(&[Life::Alive, missing(false, LONG)])) else {
+        let Hold::Fail { missing, dead } = hold(&serving(&[Life::Alive, missing(false, LONG)])) else {
             panic!("row 5")
         };
         assert_eq!(missing, ["v3 (member 3): connection refused"]);
+        assert_eq!(dead, MemberId(3));
     }
 }

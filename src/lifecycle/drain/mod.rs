@@ -6,7 +6,10 @@
 
 pub mod act;
 pub mod decide;
+pub mod doubt;
 pub mod hold;
+pub mod leave;
 pub mod next_state;
 pub mod observation;
 pub mod observe;
+pub mod step;

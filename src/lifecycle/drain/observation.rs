@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::etcd::id::MemberId;
+use crate::etcd::id::{ClientUrl, MemberId};
 use crate::etcd::quorum::quorum;
 use crate::lifecycle::intent::Intent;
 
@@ -55,6 +55,8 @@ pub enum Override {
 pub enum OwnEntry {
     /// There is none.
     NotListed,
+    /// The member on the disk is not listed; under this instance's peer URL stands another one.
+    Stranger(MemberId),
     /// It never started.
     NeverStarted(MemberId),
     /// It is a learner.
@@ -87,6 +89,8 @@ pub struct Voter {
     pub id: MemberId,
     /// Instance id or name, for messages.
     pub name: String,
+    /// Where clients reach it; `None` = it never told.
+    pub client_url: Option<ClientUrl>,
     /// Whether it takes part.
     pub life: Life,
 }
@@ -111,16 +115,29 @@ pub enum Cluster {
     },
 }
 
-/// What the own disk tells about voters. Asked only when nobody answers with a member list.
+/// Whose member is on the own disk, and, for the case that nobody answers with a member list, whether it
+/// is the only voter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDisk {
     /// No member: nothing is lost with this instance.
     NoMember,
     /// A member that is its cluster's only voter.
-    OnlyVoter,
-    /// A member of several, or nobody can say.
+    OnlyVoter(MemberId),
+    /// A member of several, or of nobody knows how many.
+    Member(MemberId),
+    /// Nobody can say.
     Unknown,
+}
+
+impl OnDisk {
+    /// The member on the disk.
+    pub fn member(self) -> Option<MemberId> {
+        match self {
+            Self::OnlyVoter(id) | Self::Member(id) => Some(id),
+            Self::NoMember | Self::Unknown => None,
+        }
+    }
 }
 
 /// Everything the stop table asks about.

@@ -209,6 +209,12 @@ pub struct PeerState {
     pub peer_urls: BTreeSet<PeerUrl>,
     /// Fingerprint of its link.
     pub link_hash: LinkHash,
+    /// The peer URLs in its link.
+    #[serde(default)]
+    pub link: BTreeSet<PeerUrl>,
+    /// The peer URLs that were ever in its link.
+    #[serde(default)]
+    pub once_in_link: BTreeSet<PeerUrl>,
     /// What it decided, by the name of the plan.
     pub plan: String,
     /// Which row of its table that was.

@@ -24,9 +24,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::links;
 use super::observe::unix_ms;
-use super::probe::{self, Probed};
+use super::probe::{self, Outcome, Probed};
 use super::readiness::Readiness;
+use crate::job::paths::Paths;
 use crate::journal;
 
 /// More connections than this wait in the kernel's queue: each costs memory the launcher promised not
@@ -52,6 +54,8 @@ pub struct Doors {
     pub news: Arc<Notify>,
     /// To other instances, as their peer: how an instance that is about to join is tried.
     pub as_peer: Arc<ClientConfig>,
+    /// Where such an instance's URL is remembered: it may be gone before it is in the link here.
+    pub paths: Paths,
 }
 
 /// What the pages show, kept current by the launcher.
@@ -143,7 +147,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, doors: Doors) 
 }
 
 async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Full<Bytes>>, Infallible> {
-    let Doors { board, readiness, news, as_peer } = doors;
+    let Doors { board, readiness, news, as_peer, paths } = doors;
     if request.method() != Method::GET {
         return Ok(page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()));
     }
@@ -166,6 +170,12 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
         probe::PAGE => match request.uri().query().and_then(probe::question) {
             Some((instance, url)) => {
                 let outcome = probe::attempt(&instance, &url, as_peer, PROBE_LIMIT).await;
+                if outcome == Outcome::Reached
+                    && let Err(error) = links::remember(&paths, [url])
+                {
+                    let fields = json!({"error": error.to_string()});
+                    journal::warn("the URL of an instance that joins is not remembered", &fields);
+                }
                 let probed = Probed { outcome, at_unix_ms: unix_ms() };
                 json_page(&serde_json::to_value(probed).unwrap_or_default())
             }
@@ -232,6 +242,7 @@ mod tests {
                 readiness,
                 news: Arc::new(Notify::new()),
                 as_peer: peer.client(&peer, Protocol::Http1),
+                paths: Paths::below(directory.path()),
             },
         ));
         let target =

@@ -5,6 +5,7 @@ pub mod aside;
 pub mod attestation;
 pub mod configuration;
 pub mod decide;
+pub mod links;
 pub mod listener;
 pub mod membership;
 pub mod metrics;

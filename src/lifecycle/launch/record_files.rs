@@ -6,6 +6,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::attestation::Nonce;
+use super::links;
 use super::records::{
     BootstrapRecord, DrainMark, ExitRecord, JoinRecord, RECORD_VERSION, Records, RestoreRecord,
     RestoreRequest,
@@ -50,6 +51,7 @@ pub fn read_all(paths: &Paths) -> io::Result<Records> {
         } else {
             DrainMark::Absent
         },
+        links: links::read(paths)?,
     })
 }
 

@@ -28,6 +28,8 @@ pub struct Records {
     pub restored: Option<RestoreRecord>,
     /// Whether a drain has begun and no pre-start came since.
     pub drain: DrainMark,
+    /// The peer URLs that were ever in this instance's link.
+    pub links: BTreeSet<PeerUrl>,
 }
 
 impl Records {

@@ -24,6 +24,7 @@ use super::decide::honest::honest;
 use super::decide::plan::{NonceDuty, Plan, Wait};
 use super::decide::reason::Reason;
 use super::decide::{Decision, decide, settled};
+use super::links;
 use super::listener::{self, Board, Doors};
 use super::metrics::Metrics;
 use super::observation::{Disk, Observation};
@@ -59,6 +60,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
     let reach = Reach::load(paths)?;
     records::ensure_directory(&paths.records()).context("make the directory of the launcher's records")?;
     let _alone = only_launcher(paths)?;
+    remember_link(&job, paths);
     let binary = binary::path(paths);
     let version = binary::version(paths)?;
     let doors = Doors {
@@ -66,6 +68,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         readiness: Arc::new(Readiness::down("the launcher is observing")),
         news: Arc::new(Notify::new()),
         as_peer: reach.as_peer.clone(),
+        paths: paths.clone(),
     };
     let launcher = Launcher {
         observer: Observer { job: &job, paths, reach: &reach, binary: version },
@@ -319,6 +322,8 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
         },
         peer_urls: [seen.own.peer_url.clone()].into(),
         link_hash: seen.own.link_hash.clone(),
+        link: seen.own.link.values().cloned().collect(),
+        once_in_link: seen.records.links.clone(),
         plan: decision.plan.name().to_owned(),
         row: decision.row.number(),
         progress,
@@ -354,6 +359,15 @@ impl Told {
             Plan::Wait(_) => journal::warn("launch waits", &fields),
             _ => journal::info("launch decided", &fields),
         }
+    }
+}
+
+/// Only evictions need it: a start does not fail because of it.
+fn remember_link(job: &JobConfig, paths: &Paths) {
+    if let Err(error) = links::remember(paths, job.instances.iter().map(|peer| peer.peer_url.clone())) {
+        let fields =
+            json!({"why": error.to_string(), "next": "a member whose instance vanishes will not be evicted"});
+        journal::warn("who is in the link was not noted", &fields);
     }
 }
 

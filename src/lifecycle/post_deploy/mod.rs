@@ -1,5 +1,6 @@
 //! post-deploy: this instance must serve linearizable reads as a voter, else the deploy fails with the
-//! launcher's reason. A first deploy without bootstrap.yml is therefore never green.
+//! launcher's reason. A first deploy without bootstrap.yml is therefore never green. Then one instance
+//! clears away a member that no instance stands behind any more.
 
 pub mod decide;
 
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use self::decide::{Membership, Seen, Verdict, decide};
-use super::own_launcher;
+use super::{evict, own_launcher};
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
@@ -34,6 +35,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         match decide(&seen) {
             Verdict::Pass => {
                 journal::info("this instance serves as a voter", &json!({}));
+                evict::act::run(paths, &job, &reach).await;
                 return Ok(Exit::Done);
             }
             Verdict::Wait => tokio::time::sleep(LOOK_EVERY).await,

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use self::decide::{Elsewhere, Seen, Verdict, decide};
 use super::drain::observe::others_serve;
-use super::own_launcher;
+use super::{held_mutex, own_launcher};
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
-use crate::job::reach::Reach;
+use crate::job::reach::{self, Reach};
 use crate::journal;
 use crate::report::{Complaint, Exit};
 
@@ -41,10 +41,20 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         match decide(&seen) {
             Verdict::Pass { because } => {
                 journal::info("post-start passes", &json!({"ready": seen.ready, "because": because}));
+                give_back_mutex(paths, &job, &reach).await;
                 return Ok(Exit::Done);
             }
             Verdict::Wait => tokio::time::sleep(LOOK_EVERY).await,
             Verdict::Fail { what, why, next } => return Err(Complaint::failed(what, why, next).into()),
         }
+    }
+}
+
+/// What pre-stop took and post-stop could not give back: this instance is as far as it can get.
+async fn give_back_mutex(paths: &Paths, job: &JobConfig, reach: &Reach) {
+    if paths.mutex().exists() {
+        let all: Vec<_> =
+            std::iter::once(reach::own_etcd(job)).chain(job.others().map(reach::etcd)).collect();
+        held_mutex::give_back(paths, &all, reach, job.properties.observe_timeout).await;
     }
 }

@@ -273,6 +273,8 @@ pub(super) fn state(name: &str) -> PeerState {
         member_id: None,
         peer_urls: [url(name)].into(),
         link_hash: LinkHash("abc".to_owned()),
+        link: BTreeSet::new(),
+        once_in_link: BTreeSet::new(),
         plan: "wait".to_owned(),
         row: 20,
         progress: Progress::Progress,

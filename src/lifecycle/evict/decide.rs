@@ -1,6 +1,4 @@
-//! Members that no instance stands behind any more: a hard-stopped instance that is then deleted runs no
-//! script, so somebody else has to clear its entry away. A pure rule; strict, because a wrong eviction
-//! costs data (docs/contract.md#evict).
+//! Which entry goes. Strict, because a wrong eviction costs data (docs/contract.md#evict).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,8 +26,10 @@ pub struct Seen {
     pub own: MemberId,
     /// The linearizable member list.
     pub members: Vec<Member>,
-    /// Every live voter, this one included.
+    /// Every live voter that attests, this one included.
     pub live_voters: BTreeMap<MemberId, Attested>,
+    /// Live voters that do not tell their link or whom they are connected to.
+    pub unattested: BTreeSet<MemberId>,
     /// Peer URLs that were once in this group's link.
     pub once_in_link: BTreeSet<PeerUrl>,
     /// Peer URLs whose launcher does not answer.
@@ -65,6 +65,9 @@ pub fn decide(seen: &Seen) -> Verdict {
     if seen.live_voters.keys().next() != Some(&seen.own) {
         return nobody("another live voter has the lowest id");
     }
+    if !seen.unattested.is_empty() {
+        return nobody("a live voter does not tell its link or its connections");
+    }
     let voters = seen.members.iter().filter(|member| !member.is_learner).count();
     if seen.live_voters.len() < quorum(voters) {
         return nobody("the live voters are no quorum");
@@ -85,6 +88,11 @@ pub fn decide(seen: &Seen) -> Verdict {
     } else {
         Verdict::LookAgain { member: member.id }
     }
+}
+
+/// Entries that this instance's link does not explain. Without any, nobody else needs to be asked.
+pub fn suspects(members: &[Member], link: &BTreeSet<PeerUrl>) -> BTreeSet<MemberId> {
+    members.iter().filter(|member| member.peer_urls.is_disjoint(link)).map(|member| member.id).collect()
 }
 
 fn is_orphan(seen: &Seen, member: &Member) -> bool {
@@ -127,6 +135,7 @@ mod tests {
             own: MemberId(1),
             members: (1..=4).map(member).collect(),
             live_voters: (1..=3).map(|number| (MemberId(number), attested.clone())).collect(),
+            unattested: BTreeSet::new(),
             once_in_link: (1..=4).map(url).collect(),
             launcher_silent: BTreeSet::from([url(4)]),
             a_minute_ago: BTreeSet::from([MemberId(4)]),
@@ -143,7 +152,7 @@ mod tests {
     #[test]
     fn any_doubt_keeps_the_entry() {
         type Doubt = (&'static str, fn(&mut Seen));
-        let doubts: [Doubt; 9] = [
+        let doubts: [Doubt; 10] = [
             ("another voter has the lowest id", |seen| seen.own = MemberId(2)),
             ("it was never in the link", |seen| {
                 seen.once_in_link.remove(&url(4));
@@ -166,6 +175,10 @@ mod tests {
                 seen.live_voters.remove(&MemberId(2));
                 seen.live_voters.remove(&MemberId(3));
             }),
+            ("a live voter does not attest", |seen| {
+                let gone = seen.live_voters.pop_last().expect("three live voters").0;
+                seen.unattested.insert(gone);
+            }),
             ("it has no peer URL", |seen| seen.members[3].peer_urls.clear()),
         ];
         for (doubt, apply) in doubts {
@@ -184,5 +197,25 @@ mod tests {
         // Of five voters three are dead.
         seen.live_voters.remove(&MemberId(3));
         assert!(matches!(decide(&seen), Verdict::Nobody { .. }));
+    }
+
+    /// It votes for nothing, but blocks every join: etcd takes one learner at a time.
+    #[test]
+    fn a_learner_without_an_instance_goes_by_the_same_rule() {
+        let mut seen = gone();
+        seen.members[3].is_learner = true;
+        assert_eq!(decide(&seen), Verdict::Evict { member: MemberId(4) });
+        // Two of three voters are a quorum, which is all a learner's removal needs.
+        seen.live_voters.remove(&MemberId(3));
+        assert_eq!(decide(&seen), Verdict::Evict { member: MemberId(4) });
+    }
+
+    #[test]
+    fn only_entries_outside_the_link_are_worth_asking_about() {
+        let link: BTreeSet<PeerUrl> = (1..=3).map(url).collect();
+        let members: Vec<Member> = (1..=4).map(member).collect();
+
+        assert_eq!(suspects(&members, &link), BTreeSet::from([MemberId(4)]));
+        assert!(suspects(&members[..3], &link).is_empty());
     }
 }
