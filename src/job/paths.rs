@@ -68,6 +68,11 @@ impl Paths {
         self.ephemeral().join("etcd-version.json")
     }
 
+    /// Until when the mutex is this launcher's: one that was killed goes on with its turn.
+    pub fn launcher_mutex(&self) -> PathBuf {
+        self.ephemeral().join("mutex.json")
+    }
+
     /// What bpm's `pre_start` hook saw of the persistent disk.
     pub fn store_seen(&self) -> PathBuf {
         self.ephemeral().join("store-seen.json")

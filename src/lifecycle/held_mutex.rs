@@ -1,10 +1,11 @@
-//! The mutex held from one script of a stop to the next: pre-stop takes it, post-stop or post-start gives it
-//! back (docs/contract.md#mutex).
+//! The mutex held beyond one process: from one script of a stop to the next (pre-stop takes it, post-stop or
+//! post-start gives it back), and by a launcher that was killed while it joined (docs/contract.md#mutex).
 //!
 //! A lease carries no owner; that it is ours follows from the time until which etcd cannot have ended it.
 //! Kept as seconds of this boot, so that neither a set clock nor another life of the VM can prolong it.
 
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -34,15 +35,25 @@ struct Stored {
 
 /// Keeps for the next script that the mutex is ours.
 pub fn keep(paths: &Paths, held: Held) -> io::Result<()> {
+    std::fs::create_dir_all(paths.run())?;
+    keep_at(&paths.mutex(), held)
+}
+
+/// The same in another file, whose directory is there.
+pub fn keep_at(file: &Path, held: Held) -> io::Result<()> {
     let until = uptime()? + held.until.saturating_duration_since(Instant::now());
     let until_uptime_ms = u64::try_from(until.as_millis()).map_err(io::Error::other)?;
-    std::fs::create_dir_all(paths.run())?;
-    write_versioned(&paths.mutex(), VERSION, &Stored { boot_id: boot_id()?, until_uptime_ms })
+    write_versioned(file, VERSION, &Stored { boot_id: boot_id()?, until_uptime_ms })
 }
 
 /// The mutex, if a script of this boot left it and it is certainly still ours.
 pub fn load(paths: &Paths) -> io::Result<Option<Held>> {
-    let Some(stored) = read_versioned::<Stored>(&paths.mutex(), VERSION)? else { return Ok(None) };
+    load_from(&paths.mutex())
+}
+
+/// The same from another file.
+pub fn load_from(file: &Path) -> io::Result<Option<Held>> {
+    let Some(stored) = read_versioned::<Stored>(file, VERSION)? else { return Ok(None) };
     if stored.boot_id != boot_id()? {
         return Ok(None);
     }

@@ -17,7 +17,7 @@ use super::listener::{self, CatchingUp};
 use super::observation::{EtcdAnswer, Observation};
 use super::observe::unix_ms;
 use super::probe::{self, Outcome, Probed, Verdict};
-use super::turn::Turn;
+use super::turn::{self, Turn, Ways};
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::etcd::connect::Target;
 use crate::etcd::id::MemberId;
@@ -44,9 +44,8 @@ impl Actor<'_> {
         if carried.turn.as_ref().is_some_and(Turn::is_held) {
             return Ok(());
         }
-        let (members, tls) = (self.serving(seen), self.reach.grpc.clone());
         let mut client = self.client(seen, carried, Step::TakeMutex).await?;
-        let taken = Turn::try_take(&mut client, members, tls, self.limit())
+        let taken = Turn::try_take(&mut client, self.ways(seen), &self.paths.launcher_mutex())
             .await
             .map_err(|error| not_accepted(Step::TakeMutex, &error))?;
         carried.client = Some(client);
@@ -59,12 +58,17 @@ impl Actor<'_> {
         }
     }
 
-    /// Gives the mutex back, if it is held.
+    /// Gives the mutex back, if it is held, also by a launcher here that was killed.
     pub async fn end_turn(&self, seen: &Observation, carried: &mut Carried) {
         carried.client = None;
-        if let Some(turn) = carried.turn.take() {
-            turn.release(&self.serving(seen), &self.reach.grpc, self.limit()).await;
+        match carried.turn.take() {
+            Some(turn) => turn.release(&self.ways(seen)).await,
+            None => turn::release_noted(&self.ways(seen), &self.paths.launcher_mutex()).await,
         }
+    }
+
+    fn ways(&self, seen: &Observation) -> Ways {
+        Ways { members: self.serving(seen), tls: self.reach.grpc.clone(), limit: self.limit() }
     }
 
     /// Asks every launcher of a running member to reach this instance at the URL that is about to be added.
