@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Report {
     pub failed_reads: usize,
     /// The longest time between two acknowledgements.
     pub longest_gap: Duration,
+    /// When that ended, in UTC as in logs.
+    pub longest_gap_until: String,
 }
 
 /// A writer and reader that run until they are stopped.
@@ -115,16 +117,20 @@ async fn work(members: &mut Members, stop: &AtomicBool) -> Report {
     let mut report = Report::default();
     let mut client: Option<EtcdClient> = None;
     let mut last = Instant::now();
-    let mut number = 0_u64;
+    // Never the same twice, so that a watch can tell the writes of one load from those of the next.
+    static NEXT: AtomicU64 = AtomicU64::new(1);
     while !stop.load(Ordering::Relaxed) {
-        number += 1;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // A hundred keys, so that restarts compare more than one, and old values are overwritten.
         let (key, value) = (format!("load/{}", number % 100), number.to_string());
         if on_any(members, &mut client, async |client| client.put(&key, &value).await.map(|_| ()))
             .await
             .is_some()
         {
-            report.longest_gap = report.longest_gap.max(last.elapsed());
+            if last.elapsed() > report.longest_gap {
+                report.longest_gap = last.elapsed();
+                report.longest_gap_until = etcd_release::journal::now();
+            }
             last = Instant::now();
             report.acknowledged.insert(key.clone(), value.clone());
             report.history.push(value.clone());
@@ -192,8 +198,8 @@ impl Watcher {
 
     /// Waits until the last acknowledged value was seen, and demands that all were, in their order.
     #[track_caller]
-    pub fn saw_everything(mut self, report: &Report) {
-        let last = report.history.last().expect("the load wrote something");
+    pub fn saw_everything(mut self, history: &[String]) {
+        let last = history.last().expect("the load wrote something");
         let start = Instant::now();
         while !self.seen.lock().expect("nobody panics with it").contains(last) {
             assert!(start.elapsed() < DEADLINE, "the watcher never saw {last}");
@@ -203,11 +209,11 @@ impl Watcher {
         let mut events = seen.iter();
         // Writes that were not acknowledged may be among the events, never the other way round. Whatever
         // was written before the watch began is not among them.
-        let first = report.history.iter().position(|value| seen.contains(value)).expect("it saw something");
-        for value in &report.history[first..] {
+        let first = history.iter().position(|value| seen.contains(value)).expect("it saw something");
+        for value in &history[first..] {
             assert!(events.any(|event| event == value), "the watcher missed {value}");
         }
-        assert!(first < report.history.len() / 2, "the watcher began too late: {first}");
+        assert!(first < history.len() / 2, "the watcher began too late: {first}");
         self.end();
     }
 
