@@ -164,7 +164,7 @@ async fn take(eyes: &Eyes<'_>, seen: &StopSeen) -> Result<Option<Held>, EtcdErro
 /// The mutex with enough time left, renewed if necessary.
 async fn renewed(held: Option<Held>, eyes: &Eyes<'_>, seen: &StopSeen) -> Option<Held> {
     let held = held?;
-    if held.for_another(mutex::TTL - mutex::RENEW_EVERY) {
+    if held.for_another(mutex::TTL.saturating_sub(mutex::RENEW_EVERY)) {
         return Some(held);
     }
     let renewed = async { mutex::renew(&mut connect(eyes, &ways(eyes, seen)).await?, held).await };
