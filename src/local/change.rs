@@ -237,7 +237,7 @@ mod tests {
         let ignored = Instance { ignored: true, ..dirty.clone() };
         let of_older_record = Instance { machine: None, ..instance(Started) };
         let fresh = Instance { applied: None, has_vm: false, disk: None, ..dirty.clone() };
-        let rows = [
+        let rows = vec![
             ("nothing new", instance(Started), wanted(), running, PLAIN, Work::Nothing),
             ("first deploy", fresh, wanted(), None, PLAIN, work(None, false)),
             (

@@ -31,9 +31,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const SWITCH_OFF_WAIT: Duration = Duration::from_secs(20);
 
 /// Makes the machine: network, fresh `/var/vcap`, hosts file and profile.d; whatever was there before is gone.
-pub fn create(instance: &InstanceDir, identity: &Identity, mode: NetworkMode, hosts: &str) -> Result<()> {
+pub fn create(instance: &InstanceDir, identity: &Identity, network: NetworkMode, hosts: &str) -> Result<()> {
     delete(instance)?;
-    if mode == NetworkMode::Namespaces {
+    if network == NetworkMode::Namespaces {
         network::connect(instance, identity.ip)?;
     }
     let root = instance.root();
@@ -93,7 +93,9 @@ pub fn switch_on(instance: &InstanceDir) -> Result<()> {
     }
     network::ensure(instance)?;
     let run = instance.root().join("data/sys/run");
-    if run.exists() {
+    // Whoever lives there was started after the boot, whatever the note says: one torn by a kill says nothing.
+    let is_empty = process::Home::of(&instance.root()).is_none_or(|home| home.inhabitants().is_empty());
+    if is_empty && run.exists() {
         remove_tree(&run)?;
         fs::create_dir(&run).with_context(|| format!("make {}", run.display()))?;
     }

@@ -279,15 +279,14 @@ impl Worker<'_> {
     /// Copies the content to a new disk, which takes the place of the old one; that is put aside.
     fn migrate_disk(&self, identity: &Identity, old: &Disk, wanted: &Wanted) -> Result<()> {
         let fits = |disk: &Disk| disk.mib == wanted.disk_mib && disk.type_name == wanted.disk_type;
-        let new = match self.known(identity)?.disk_to_come.filter(fits) {
-            Some(begun) => begun,
-            None => {
-                self.discard_copy(identity)?;
-                let disk = new_disk(wanted);
-                self.deployment
-                    .change_instance(&identity.id, |instance| instance.disk_to_come = Some(disk.clone()))?;
-                disk
-            }
+        let new = if let Some(begun) = self.known(identity)?.disk_to_come.filter(fits) {
+            begun
+        } else {
+            self.discard_copy(identity)?;
+            let disk = new_disk(wanted);
+            self.deployment
+                .change_instance(&identity.id, |instance| instance.disk_to_come = Some(disk.clone()))?;
+            disk
         };
         fail_point::reach("local:disk-to-come");
         instance::copy_disk(&self.disk_directory(old), &self.disk_directory(&new))?;
