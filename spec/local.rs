@@ -1,6 +1,6 @@
 //! The director for one machine, proved with a release whose scripts write down how they are called.
 //! The order of this file: what operations tell scripts, processes, what people see. What survives a kill is in
-//! `local/kill.rs`.
+//! `local/kill.rs`, changes of a whole deployment are in `local/rollout.rs`, networks in `local/network.rs`.
 #![allow(missing_docs, unreachable_pub, reason = "a test target has no public items")]
 #![expect(clippy::disallowed_methods, reason = "specs write fixtures")]
 
@@ -8,6 +8,12 @@
 mod kill;
 #[path = "local/lab.rs"]
 mod lab;
+#[path = "support/machine.rs"]
+mod machine;
+#[path = "local/network.rs"]
+mod network;
+#[path = "local/rollout.rs"]
+mod rollout;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -295,7 +301,6 @@ fn stopping_lets_the_process_end_itself() {
     assert_eq!(lab.rows("instances")[0]["process_state"], "stopped");
 }
 
-/// The command is killed as soon as it says that it begins a step; the next one must finish the work.
 #[test]
 fn a_lost_disk_is_put_aside_and_an_empty_one_takes_its_place() {
     let lab = Lab::new().instances(1).deployed();
@@ -324,9 +329,6 @@ fn logs_of_all_jobs_come_in_an_archive() {
     }
 }
 
-/// Between any two steps that change something on disk.
-#[cfg(feature = "fail-points")]
-#[cfg(feature = "fail-points")]
 #[test]
 fn nothing_runs_on_when_the_state_directory_is_taken_away() {
     let lab = Lab::new().instances(1).deployed();

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use super::lab::Lab;
 
+/// The command is killed as soon as it says that it begins a step; the next one must finish the work.
 #[test]
 fn a_deploy_killed_anywhere_is_finished_by_the_next_one() {
     let steps = [
@@ -74,7 +75,9 @@ fn a_script_left_running_by_a_killed_command_is_ended_before_it_runs_again() {
     assert_eq!(lab.recorders(), 1);
 }
 
+/// Between any two steps that change something on disk.
 #[test]
+#[cfg(feature = "fail-points")]
 fn a_death_between_any_two_steps_is_made_good_by_the_next_deploy() {
     let points = [
         "placed",
@@ -107,7 +110,9 @@ fn a_death_between_any_two_steps_is_made_good_by_the_next_deploy() {
     }
 }
 
+/// Between any two steps that change something on disk.
 #[test]
+#[cfg(feature = "fail-points")]
 fn a_death_between_any_two_steps_of_a_deletion_is_made_good_by_the_next_one() {
     for point in ["drained", "deleted-vm", "orphaned", "forgotten"].map(|name| format!("local:{name}")) {
         let lab = Lab::new().instances(2).deployed();
@@ -117,5 +122,35 @@ fn a_death_between_any_two_steps_of_a_deletion_is_made_good_by_the_next_one() {
 
         assert_eq!(lab.processes(), Vec::<String>::new(), "died at {point}");
         assert_eq!(lab.orphaned_stories().len(), 2, "died at {point}");
+    }
+}
+
+#[test]
+#[cfg(feature = "fail-points")]
+fn a_death_while_a_disk_is_copied_loses_nothing() {
+    for point in ["disk-to-come", "disk-copied", "disk-replaced"].map(|name| format!("local:{name}")) {
+        let lab = Lab::new().instances(1).deployed();
+        lab.ssh("recorder/0", "echo content > /var/vcap/store/mine").succeeded();
+        let lab = lab.disk_mib(2048);
+        assert!(lab.dies_at(&["deploy"], &point), "{point} is never reached");
+
+        lab.deploy().succeeded();
+
+        let mine = lab.ssh("recorder/0", "mountpoint -q /var/vcap/store && cat /var/vcap/store/mine");
+        assert_eq!(mine.succeeded().stdout, "content\n", "died at {point}");
+        assert_eq!((lab.disks(), lab.orphans().len()), (1, 1), "died at {point}");
+    }
+}
+
+#[test]
+#[cfg(feature = "fail-points")]
+fn a_death_with_namespaces_is_made_good_too() {
+    for point in ["placed", "created-root", "configured"].map(|name| format!("local:{name}")) {
+        let lab = Lab::new().instances(2).in_namespaces();
+        assert!(lab.dies_at(&["deploy"], &point), "{point} is never reached");
+
+        lab.deploy().succeeded();
+
+        assert_eq!((lab.recorders(), lab.supervisors().len()), (2, 2), "died at {point}");
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use etcd_release::local::layout::InstanceDir;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -57,6 +58,8 @@ pub struct Lab {
     instances: u32,
     disk_mib: u32,
     properties: Vec<(String, String)>,
+    network: Option<&'static str>,
+    ops: Vec<String>,
     /// How much of each instance's story was read.
     read: RefCell<std::collections::BTreeMap<String, usize>>,
     over: Cell<bool>,
@@ -70,6 +73,8 @@ impl Lab {
             instances: 1,
             disk_mib: 1024,
             properties: Vec::new(),
+            network: None,
+            ops: Vec::new(),
             read: RefCell::default(),
             over: Cell::new(false),
         };
@@ -87,6 +92,18 @@ impl Lab {
 
     pub fn disk_mib(mut self, disk_mib: u32) -> Self {
         self.disk_mib = disk_mib;
+        self
+    }
+
+    /// Each instance in a network namespace of its own.
+    pub fn in_namespaces(mut self) -> Self {
+        self.network = Some("namespaces");
+        self
+    }
+
+    /// These operations and no others, after those that the rest of this lab asks for.
+    pub fn ops(mut self, ops: &[&str]) -> Self {
+        self.ops = ops.iter().map(|line| (*line).to_owned()).collect();
         self
     }
 
@@ -119,6 +136,11 @@ impl Lab {
         Answer::of(&self.deploy_command(&[]).output().expect("start etcd-local"))
     }
 
+    #[track_caller]
+    pub fn deploy_with(&self, flags: &[&str]) -> Answer {
+        Answer::of(&self.deploy_command(flags).output().expect("start etcd-local"))
+    }
+
     pub fn deploy_command(&self, flags: &[&str]) -> Command {
         let ops = self.directory.path().join("ops.yml");
         let mut text = format!(
@@ -131,8 +153,12 @@ impl Lab {
             writeln!(text, "- {{type: replace, path: \"{path}\", value: {value}}}")
                 .expect("write to a String");
         }
+        for operation in &self.ops {
+            writeln!(text, "- {operation}").expect("write to a String");
+        }
         fs::write(&ops, text).expect("write the ops file");
         let mut command = self.command(&["--monit-cycle", "0.2", "deploy"]);
+        command.args(self.network.iter().flat_map(|network| ["--network", *network]));
         command.arg(fixture().join("deployment/recorder.yml")).arg("-o").arg(ops);
         command.arg("--packages").arg(self.directory.path().join("built")).args(flags);
         command
@@ -217,6 +243,20 @@ impl Lab {
         let answer = self.cli(&all).succeeded();
         let document: Value = serde_json::from_str(&answer.stdout).expect("read the JSON document");
         document["Tables"][0]["Rows"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The directory of an instance.
+    #[track_caller]
+    pub fn machine(&self, slug: &str) -> InstanceDir {
+        let root = self.vcap(slug);
+        InstanceDir::at(root.parent().expect("the root lies in the instance's directory"))
+    }
+
+    /// A directory of this machine for whatever a test needs.
+    pub fn scratch(&self) -> PathBuf {
+        let path = self.directory.path().join("scratch");
+        fs::create_dir_all(&path).expect("make a directory");
+        path
     }
 
     #[track_caller]
@@ -362,7 +402,7 @@ fn fixture() -> PathBuf {
 }
 
 /// PATH with the pinned tools first.
-fn path() -> OsString {
+pub fn path() -> OsString {
     let mut path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin").into_os_string();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());

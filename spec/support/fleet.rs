@@ -9,8 +9,13 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use etcd_release::local::layout::StateDir;
+use etcd_release::local::layout::{InstanceDir, StateDir};
+use etcd_release::local::process::Home;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
+
+use super::machine::{self, Machine};
 
 /// Every wait on a condition is bounded by this; no test's outcome depends on it on a working machine.
 pub const DEADLINE: Duration = Duration::from_mins(2);
@@ -56,6 +61,7 @@ pub struct Fleet {
     ops: Vec<PathBuf>,
     variables: Vec<String>,
     monit_cycle: Option<String>,
+    network: Option<&'static str>,
     deleted: Cell<bool>,
 }
 
@@ -68,6 +74,7 @@ impl Fleet {
             ops: Vec::new(),
             variables: Vec::new(),
             monit_cycle: None,
+            network: None,
             deleted: Cell::new(false),
         };
         fleet.set_ops(ops);
@@ -77,6 +84,13 @@ impl Fleet {
     /// Makes monit look at processes this often instead of every ten seconds.
     pub fn with_monit_cycle(mut self, seconds: &str) -> Self {
         self.monit_cycle = Some(seconds.to_owned());
+        self
+    }
+
+    /// Gives each member a network of its own, so that it has an address of its own towards others and can be
+    /// [cut off](Self::cut) from them.
+    pub fn in_namespaces(mut self) -> Self {
+        self.network = Some("namespaces");
         self
     }
 
@@ -98,14 +112,14 @@ impl Fleet {
         self.ops.push(path);
     }
 
-    /// Sets the number of instances as an operator does, for this and all further deploys, and deploys.
-    pub fn scale_to(&mut self, instances: usize) -> Answer {
+    /// Deploys with this number of members; all other ops files stay. Later deploys keep the number.
+    pub fn scale_to(&mut self, members: usize) -> Answer {
         let scale = repository().join("deployment/operations/scale.yml");
         if !self.ops.contains(&scale) {
-            self.ops.insert(0, scale);
+            self.ops.push(scale);
         }
         self.variables.retain(|variable| !variable.starts_with("etcd_instances="));
-        self.variables.push(format!("etcd_instances={instances}"));
+        self.variables.push(format!("etcd_instances={members}"));
         self.deploy()
     }
 
@@ -145,6 +159,7 @@ impl Fleet {
             .args(["-d", "etcd", "-n", "--state-dir"])
             .arg(self.state_dir())
             .args(self.monit_cycle.iter().flat_map(|seconds| ["--monit-cycle", seconds.as_str()]))
+            .args(self.network.iter().flat_map(|network| ["--network", *network]))
             .args(arguments)
             .env("ETCD_LOCAL_PACKAGES", packages())
             .env("PATH", path())
@@ -229,6 +244,12 @@ impl Fleet {
         self.read(slug, &format!("/var/vcap/sys/log/etcd/{file}"))
     }
 
+    /// A log file of job etcd on all instances, each below its name.
+    pub fn log_all(&self, file: &str) -> String {
+        let of = |slug: &String| format!("--- {slug} {file}\n{}", self.log(slug, file));
+        self.slugs().iter().map(of).collect()
+    }
+
     /// The ends of all launcher logs, for messages of failed assertions.
     pub fn log_tails(&self) -> String {
         const LINES: usize = 15;
@@ -252,6 +273,79 @@ impl Fleet {
         text
     }
 
+    /// The directory of an instance, given as `group/id` or `group/index`.
+    #[track_caller]
+    pub fn machine(&self, slug: &str) -> InstanceDir {
+        let root = PathBuf::from(self.cli(&["instance-dir", slug]).succeeded().stdout.trim());
+        InstanceDir::at(root.parent().expect("the root lies in the instance's directory"))
+    }
+
+    /// Ends a program on an instance (`etcd`, `etcd-launcher`) with SIGKILL; at least one must run.
+    #[track_caller]
+    pub fn kill9(&self, slug: &str, process: &str) {
+        let home = Home::of(&self.machine(slug).root()).expect("the instance has a machine");
+        let is_it = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == process)
+        };
+        let found: Vec<i32> = home.inhabitants().into_iter().filter(is_it).collect();
+        assert!(!found.is_empty(), "no {process} runs on {slug}");
+        for pid in found {
+            // Ignored: a child may end with its parent.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// Pulls the plug of an instance; the next command that looks at it finds it booted anew.
+    #[track_caller]
+    pub fn reboot(&self, slug: &str) {
+        machine::reboot(&self.machine(slug));
+    }
+
+    /// Cuts these instances off from all others, in both directions; among themselves they stay connected. What
+    /// they send is lost, not refused. This machine still reaches all. Needs [`Self::in_namespaces`]; an
+    /// instance that is made later, or made anew on both sides of a cut, is connected again.
+    #[track_caller]
+    pub fn cut(&self, slugs: &[&str]) {
+        let is_inside = |row: &&Value| slugs.iter().any(|slug| fits(row, slug));
+        let rows = self.instances();
+        let (inside, outside): (Vec<&Value>, Vec<&Value>) = rows.iter().partition(is_inside);
+        assert!(inside.len() >= slugs.len(), "there are not all of {slugs:?}: {rows:#?}");
+        for one in &inside {
+            for other in &outside {
+                self.cut_rows(one, other);
+            }
+        }
+    }
+
+    /// Cuts two instances off from each other, as [`Self::cut`] does.
+    #[track_caller]
+    pub fn cut_between(&self, one: &str, other: &str) {
+        let rows = self.instances();
+        let find = |slug: &str| rows.iter().find(|row| fits(row, slug)).expect("the instance exists");
+        self.cut_rows(find(one), find(other));
+    }
+
+    /// Ends all cuts.
+    #[track_caller]
+    pub fn heal(&self) {
+        self.instances().iter().filter_map(|row| self.networked(row)).for_each(|machine| machine.heal());
+    }
+
+    /// One without a machine has nothing that could be cut.
+    #[track_caller]
+    fn cut_rows(&self, one: &Value, other: &Value) {
+        assert!(self.network.is_some(), "on loopback all traffic leaves from one address: in_namespaces()");
+        if let (Some(one), Some(other)) = (self.networked(one), self.networked(other)) {
+            one.cut(&other);
+        }
+    }
+
+    fn networked(&self, row: &Value) -> Option<Machine> {
+        let id = row["instance"].as_str()?.split('/').nth(1)?;
+        let instance = StateDir::at(self.state_dir()).deployment("etcd").instance(id);
+        Machine::of(&instance, row["ips"].as_str()?)
+    }
+
     /// Deletes the deployment and demands success.
     #[track_caller]
     pub fn delete(&self) {
@@ -272,6 +366,13 @@ impl Drop for Fleet {
             );
         }
     }
+}
+
+/// Whether a row of the table is about the instance `group/id` or `group/index`.
+fn fits(row: &Value, slug: &str) -> bool {
+    let Some((group, one)) = slug.split_once('/') else { return false };
+    let instance = row["instance"].as_str().unwrap_or_default();
+    instance == slug || (instance.starts_with(&format!("{group}/")) && row["index"] == one)
 }
 
 /// Runs a command to its end.

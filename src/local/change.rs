@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent::drain::Cause;
+use super::model::Machine;
 use super::monit::JobState;
 use super::package::Fingerprints;
 use super::state::{Desired, Instance};
@@ -19,8 +20,22 @@ pub struct Wanted {
     pub jobs: Vec<String>,
     /// Size of its persistent disk, 0 for none.
     pub disk_mib: u32,
-    /// Whether its address or another property of its machine changed.
-    pub machine_changed: bool,
+    /// Name of the disk's type, if its size came from one.
+    pub disk_type: Option<String>,
+    /// Its machine.
+    pub machine: Machine,
+}
+
+/// What becomes of a persistent disk, besides a change of its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskFate {
+    /// It stays.
+    #[default]
+    Keep,
+    /// Its content is copied to a new one, as if its size had changed.
+    Renew,
+    /// It is put aside with its machine; an empty one takes its place.
+    Lose,
 }
 
 /// What an operator asked for, besides the manifest.
@@ -30,8 +45,8 @@ pub struct Asked {
     pub restart: bool,
     /// Make its machine anew.
     pub recreate: bool,
-    /// Give it an empty disk when its machine is made anew.
-    pub lose_disk: bool,
+    /// What becomes of its disk.
+    pub disk: DiskFate,
 }
 
 /// What has to be done.
@@ -45,22 +60,27 @@ pub enum Work {
         stop: Option<Cause>,
         /// Make the machine anew.
         recreate: bool,
-        /// Put the disk aside; an empty one takes its place.
-        lose_disk: bool,
+        /// What becomes of the disk.
+        disk: DiskFate,
     },
 }
 
 /// Decides. `now.desired` is already what the operator wants; `state` is what its agent says, `None`
 /// without a machine.
 pub fn decide(now: &Instance, wanted: &Wanted, state: Option<JobState>, asked: Asked) -> Work {
+    if now.ignored {
+        return Work::Nothing;
+    }
     let applied = now.applied.as_ref();
     let hash_changed = applied.is_some_and(|applied| applied.configuration_hash != wanted.configuration_hash);
     let packages = changed_packages(now, wanted);
-    let disk_changed = now.disk_mib() != wanted.disk_mib;
+    let renew = asked.disk == DiskFate::Renew && now.disk.is_some() && wanted.disk_mib > 0;
+    let disk_changed = renew || disk_differs(now, wanted);
     let has_vm = state.is_some();
     let content_differs = hash_changed
         || applied.is_none_or(|applied| applied.packages != wanted.packages || applied.jobs != wanted.jobs)
-        || disk_changed;
+        || disk_changed
+        || now.former.is_some();
     let state_differs = match now.desired {
         Desired::Started => state != Some(JobState::Running),
         Desired::Stopped => state != Some(JobState::Stopped),
@@ -70,14 +90,15 @@ pub fn decide(now: &Instance, wanted: &Wanted, state: Option<JobState>, asked: A
                 Work::Update {
                     stop: stop_if_running(state, Cause::HardStop),
                     recreate: false,
-                    lose_disk: false,
+                    disk: DiskFate::Keep,
                 }
             } else {
                 Work::Nothing
             };
         }
     };
-    let recreate = has_vm && (asked.recreate || wanted.machine_changed);
+    let machine_changed = now.machine.as_ref().is_some_and(|machine| *machine != wanted.machine);
+    let recreate = has_vm && (asked.recreate || machine_changed);
     let restart = asked.restart && now.desired == Desired::Started;
     if !(now.dirty || content_differs || state_differs || recreate || restart) {
         return Work::Nothing;
@@ -91,7 +112,18 @@ pub fn decide(now: &Instance, wanted: &Wanted, state: Option<JobState>, asked: A
     } else {
         Cause::Update { hash_changed, packages }
     };
-    Work::Update { stop: stop_if_running(state, cause), recreate, lose_disk: recreate && asked.lose_disk }
+    let disk = match asked.disk {
+        DiskFate::Renew if renew => DiskFate::Renew,
+        DiskFate::Lose if recreate => DiskFate::Lose,
+        DiskFate::Keep | DiskFate::Renew | DiskFate::Lose => DiskFate::Keep,
+    };
+    Work::Update { stop: stop_if_running(state, cause), recreate, disk }
+}
+
+/// Another size or another type is another disk.
+pub fn disk_differs(now: &Instance, wanted: &Wanted) -> bool {
+    let type_name = now.disk.as_ref().and_then(|disk| disk.type_name.as_ref());
+    now.disk_mib() != wanted.disk_mib || (wanted.disk_mib > 0 && type_name != wanted.disk_type.as_ref())
 }
 
 /// A soft-stopped instance has been through the stop sequence already.
@@ -133,7 +165,18 @@ mod tests {
             packages: packages("1"),
             jobs: vec!["etcd".to_owned()],
             disk_mib: 1024,
-            machine_changed: false,
+            disk_type: None,
+            machine: machine("1"),
+        }
+    }
+
+    fn machine(stemcell: &str) -> Machine {
+        Machine {
+            stemcell: Some(stemcell.to_owned()),
+            vm_type: None,
+            env: serde_json::Value::Null,
+            network: "default".to_owned(),
+            ip: Ipv4Addr::LOCALHOST,
         }
     }
 
@@ -151,13 +194,18 @@ mod tests {
             },
             desired,
             has_vm: true,
-            disk: Some(Disk { id: "x".to_owned(), mib: 1024 }),
+            machine: Some(machine("1")),
+            disk: Some(Disk { id: "x".to_owned(), mib: 1024, type_name: None }),
+            disk_to_come: None,
+            disk_to_go: None,
             applied: Some(Applied {
                 configuration_hash: "h".to_owned(),
                 packages: packages("1"),
                 jobs: vec!["etcd".to_owned()],
             }),
             dirty: false,
+            ignored: false,
+            former: None,
         }
     }
 
@@ -171,20 +219,25 @@ mod tests {
     fn every_operation_does_what_it_must_and_no_more() {
         use Desired::{Detached, Started, Stopped};
         use JobState as J;
-        const PLAIN: Asked = Asked { restart: false, recreate: false, lose_disk: false };
+        const PLAIN: Asked = Asked { restart: false, recreate: false, disk: DiskFate::Keep };
         const RESTART: Asked = Asked { restart: true, ..PLAIN };
         const RECREATE: Asked = Asked { recreate: true, ..PLAIN };
-        const LOSE: Asked = Asked { lose_disk: true, ..RECREATE };
+        const LOSE: Asked = Asked { disk: DiskFate::Lose, ..RECREATE };
+        const RENEW: Asked = Asked { disk: DiskFate::Renew, ..PLAIN };
         let running = Some(J::Running);
-        let work = |stop, recreate| Work::Update { stop, recreate, lose_disk: false };
+        let work = |stop, recreate| Work::Update { stop, recreate, disk: DiskFate::Keep };
         let dirty = Instance { dirty: true, ..instance(Started) };
         let hash = Wanted { configuration_hash: "other".to_owned(), ..wanted() };
         let package = Wanted { packages: packages("2"), ..wanted() };
         let disk = Wanted { disk_mib: 2048, ..wanted() };
         let no_disk = Wanted { disk_mib: 0, ..wanted() };
-        let moved = Wanted { machine_changed: true, ..wanted() };
+        let moved = Wanted { machine: machine("2"), ..wanted() };
+        let other_type = Wanted { disk_type: Some("fast".to_owned()), ..wanted() };
+        let renamed = Instance { former: Some(instance(Started).identity), ..instance(Started) };
+        let ignored = Instance { ignored: true, ..dirty.clone() };
+        let of_older_record = Instance { machine: None, ..instance(Started) };
         let fresh = Instance { applied: None, has_vm: false, disk: None, ..dirty.clone() };
-        let rows = [
+        let rows = vec![
             ("nothing new", instance(Started), wanted(), running, PLAIN, Work::Nothing),
             ("first deploy", fresh, wanted(), None, PLAIN, work(None, false)),
             (
@@ -245,9 +298,51 @@ mod tests {
                 wanted(),
                 running,
                 LOSE,
-                Work::Update { stop: Some(Cause::Recreate), recreate: true, lose_disk: true },
+                Work::Update { stop: Some(Cause::Recreate), recreate: true, disk: DiskFate::Lose },
             ),
-            ("address changed", instance(Started), moved, running, PLAIN, work(Some(Cause::Recreate), true)),
+            (
+                "stemcell or address changed",
+                instance(Started),
+                moved.clone(),
+                running,
+                PLAIN,
+                work(Some(Cause::Recreate), true),
+            ),
+            (
+                "nobody knows what it was made as",
+                of_older_record,
+                moved.clone(),
+                running,
+                PLAIN,
+                Work::Nothing,
+            ),
+            ("machine lost, stemcell changed", instance(Started), moved, None, PLAIN, work(None, false)),
+            (
+                "disk of another type",
+                instance(Started),
+                other_type,
+                running,
+                PLAIN,
+                work(Some(Cause::DiskChange), false),
+            ),
+            (
+                "--recreate-persistent-disks",
+                instance(Started),
+                wanted(),
+                running,
+                RENEW,
+                Work::Update { stop: Some(Cause::DiskChange), recreate: false, disk: DiskFate::Renew },
+            ),
+            (
+                "--recreate-persistent-disks without a disk before",
+                Instance { disk: None, ..instance(Started) },
+                wanted(),
+                running,
+                RENEW,
+                work(Some(Cause::DiskChange), false),
+            ),
+            ("group renamed", renamed, wanted(), running, PLAIN, work(Some(update(false, &[])), false)),
+            ("ignored", ignored, hash.clone(), running, RECREATE, Work::Nothing),
             (
                 "recreate and resize",
                 instance(Started),

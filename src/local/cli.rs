@@ -7,12 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use super::change::DiskFate;
 use super::command::{
-    Scripts, Session, absolute_state_dir, delete, deploy, errand, instances, internal, logs, power, ssh,
+    Scripts, Session, absolute_state_dir, delete, deploy, errand, ignore, instances, internal, logs, power,
+    ssh,
 };
 use super::console::Console;
 use super::layout::StateDir;
+use super::manifest::Amount;
+use super::model::NetworkMode;
 use super::slug::Slug;
+use super::update::Pace;
 use crate::report::Exit;
 
 const EXAMPLES: &str = "\
@@ -47,6 +52,9 @@ pub struct Cli {
     /// How often processes are looked at, in seconds; kept for later commands [default: monit's 10]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     monit_cycle: Option<Duration>,
+    /// How instances are connected; settled by the first deploy [default: loopback]
+    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    network: Option<NetworkMode>,
     #[command(subcommand)]
     command: Command,
 }
@@ -91,6 +99,18 @@ enum Command {
         /// Put disks aside, as if they were lost; they are moved to orphaned-disks
         #[arg(long)]
         lose_disk: bool,
+    },
+    /// Leave an instance alone: deploys neither update nor delete it
+    #[command(after_help = "Example: etcd-local ignore etcd/1")]
+    Ignore {
+        /// GROUP/ID or GROUP/INDEX
+        instance: String,
+    },
+    /// End what `ignore` began
+    #[command(after_help = "Example: etcd-local unignore etcd/1")]
+    Unignore {
+        /// GROUP/ID or GROUP/INDEX
+        instance: String,
     },
     /// Collect logs into an archive, or follow them
     #[command(after_help = "Example: etcd-local logs etcd/0 -f")]
@@ -162,9 +182,14 @@ struct DeployArgs {
     /// Make all machines anew
     #[arg(long)]
     recreate: bool,
+    /// Copy persistent disks to new ones; the old ones are moved to orphaned-disks
+    #[arg(long)]
+    recreate_persistent_disks: bool,
     /// Leave pre-stop and drain out
     #[arg(long)]
     skip_drain: bool,
+    #[command(flatten)]
+    pace: PaceArgs,
     /// Where built packages are, a directory each [default: .build/packages of the release]
     #[arg(long, value_name = "DIR")]
     packages: Option<PathBuf>,
@@ -180,6 +205,24 @@ struct PowerArgs {
     /// Work on this one instance only, whatever the others need
     #[arg(long)]
     no_converge: bool,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+#[derive(Debug, Args)]
+struct PaceArgs {
+    /// How many canaries, N or N%, over what the manifest says
+    #[arg(long, value_name = "AMOUNT")]
+    canaries: Option<Amount>,
+    /// How many instances at a time, N or N%, over what the manifest says
+    #[arg(long, value_name = "AMOUNT")]
+    max_in_flight: Option<Amount>,
+}
+
+impl PaceArgs {
+    fn pace(&self) -> Pace {
+        Pace { canaries: self.canaries, max_in_flight: self.max_in_flight }
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -203,6 +246,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
         deployment: cli.deployment,
         console: Console::new(cli.json, !cli.non_interactive),
         monit_cycle: cli.monit_cycle,
+        network: cli.network,
     };
     let outcome = carry_out(&session, cli.command);
     session.console.finish(&outcome)?;
@@ -224,17 +268,24 @@ fn carry_out(session: &Session, command: Command) -> Result<()> {
                 vars_files: typed.vars_file,
                 vars_store: typed.vars_store,
                 recreate: typed.recreate,
+                recreate_persistent_disks: typed.recreate_persistent_disks,
                 skip_drain: typed.skip_drain,
+                pace: typed.pace.pace(),
                 packages: typed.packages,
             },
         ),
         Command::Instances { ps, details } => instances::run(session, ps, details),
-        Command::Start(power) => power.run(session, power::Verb::Start, false),
+        Command::Start(power) => power.run(session, power::Verb::Start, DiskFate::Keep),
         Command::Stop { power, hard } => {
-            power.run(session, if hard { power::Verb::StopHard } else { power::Verb::Stop }, false)
+            power.run(session, if hard { power::Verb::StopHard } else { power::Verb::Stop }, DiskFate::Keep)
         }
-        Command::Restart(power) => power.run(session, power::Verb::Restart, false),
-        Command::Recreate { power, lose_disk } => power.run(session, power::Verb::Recreate, lose_disk),
+        Command::Restart(power) => power.run(session, power::Verb::Restart, DiskFate::Keep),
+        Command::Recreate { power, lose_disk } => {
+            let disk = if lose_disk { DiskFate::Lose } else { DiskFate::Keep };
+            power.run(session, power::Verb::Recreate, disk)
+        }
+        Command::Ignore { instance } => ignore::run(session, &Slug::parse(&instance)?, true),
+        Command::Unignore { instance } => ignore::run(session, &Slug::parse(&instance)?, false),
         Command::Logs { instance, follow, dir } => {
             logs::run(session, &logs::Logs { slug: slug(instance)?, follow, directory: dir })
         }
@@ -250,13 +301,14 @@ fn carry_out(session: &Session, command: Command) -> Result<()> {
 }
 
 impl PowerArgs {
-    fn run(self, session: &Session, verb: power::Verb, lose_disk: bool) -> Result<()> {
+    fn run(self, session: &Session, verb: power::Verb, disk: DiskFate) -> Result<()> {
         let typed = power::Power {
             verb,
             slug: slug(self.instance)?,
             skip_drain: self.skip_drain,
             no_converge: self.no_converge,
-            lose_disk,
+            disk,
+            pace: self.pace.pace(),
         };
         power::run(session, &typed)
     }

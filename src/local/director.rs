@@ -10,18 +10,18 @@ use super::address::Registry;
 use super::agent::drain::Cause;
 use super::agent::script;
 use super::bpm::vcap::Vcap;
-use super::change::{self, Asked, Wanted, Work};
-use super::dns;
-use super::instance;
+use super::change::{self, Asked, DiskFate, Wanted, Work};
 use super::layout::StateDir;
 use super::manifest::{Lifecycle, WatchTime};
 use super::model::Identity;
 use super::monit::JobState;
+use super::names;
+use super::network;
 use super::preparation::{self, Prepared};
 use super::spec::InstanceSpec;
 use super::state::{Deployment, Desired, Instance};
 use super::task::Task;
-use super::update::{self, Circumstances, GroupUpdate, MAX_THREADS, Stage, Wave};
+use super::update::{self, Circumstances, GroupUpdate, MAX_THREADS, Pace, Stage, Wave};
 use super::waves;
 use super::worker::{Given, Worker};
 use crate::{atomic_file, fail_point};
@@ -65,18 +65,22 @@ impl Director<'_> {
 
     /// Ends what killed commands left running. First of all, since nothing may run twice.
     ///
-    /// Also reserves the deployment's addresses again: after a reboot nobody remembers them.
+    /// Also reserves the deployment's addresses again and makes its network again: after a reboot nobody
+    /// remembers them.
     pub fn settle(&self) -> Result<()> {
         let record = self.deployment.record();
-        Registry::default().reserve(self.deployment.directory(), &record.subnets, record.subnets.len())?;
+        let directory = self.deployment.directory();
+        Registry::default().reserve(directory, record.network, &record.subnets, record.subnets.len())?;
         for known in record.instances {
-            script::end_left_overs(&self.deployment.instance_directory(&known.identity))?;
+            let directory = self.deployment.instance_directory(&known.identity);
+            script::end_left_overs(&directory)?;
+            network::ensure(&directory)?;
         }
         Ok(())
     }
 
     /// Makes all instances as they should be, in the Director's order; stops at the first failure.
-    pub fn converge(&self, prepared: &Prepared, asked: Requests<'_>) -> Result<()> {
+    pub fn converge(&self, prepared: &Prepared, asked: Requests<'_>, pace: Pace) -> Result<()> {
         let desired = prepared.placement.desired();
         self.record_placement(prepared)?;
         fail_point::reach("local:placed");
@@ -87,25 +91,27 @@ impl Director<'_> {
                 let known = self.deployment.instance(&identity.id);
                 update::Desired {
                     identity: identity.clone(),
-                    needs_vm: known.is_none_or(|known| !known.has_vm && known.desired != Desired::Detached),
+                    needs_vm: known.is_none_or(|known| {
+                        !known.has_vm && known.desired != Desired::Detached && !known.ignored
+                    }),
                     changed: agenda.work[&identity.id] != Work::Nothing,
                 }
             })
             .collect();
         let first_deploy = !self.deployment.record().deployed;
-        let circumstances = Circumstances { first_deploy, ..Circumstances::PLAIN };
+        let circumstances = Circumstances { first_deploy, pace };
         let plan = update::plan(&prepared.manifest, &plannable, &prepared.placement.obsolete, circumstances);
         for stage in &plan.stages {
             match stage {
                 Stage::DeleteRemovedGroups(wave) => self.delete_wave("Deleting unneeded instances", wave)?,
-                Stage::CreateMissingVms(wave) => self.create_wave(wave)?,
+                Stage::CreateMissingVms(wave) => self.create_wave(prepared, wave)?,
                 Stage::Groups(groups) => {
                     waves::run(groups, groups.len(), |group| self.update_group(prepared, &agenda, group))?;
                 }
             }
-            self.publish_hosts()?;
+            names::publish(self.deployment)?;
         }
-        self.publish_hosts()?;
+        names::publish(self.deployment)?;
         self.post_deploy(prepared)
     }
 
@@ -117,9 +123,9 @@ impl Director<'_> {
             for kept in &prepared.placement.kept {
                 let same = |one: &&mut Instance| one.identity.id == kept.after.id;
                 if let Some(instance) = record.instances.iter_mut().find(same) {
-                    // A new address takes effect only with a new machine: until then a repetition must see it.
-                    instance.dirty |=
-                        instance.identity != kept.after && instance.identity.ip != kept.after.ip;
+                    if instance.identity.group != kept.after.group && instance.former.is_none() {
+                        instance.former = Some(instance.identity.clone());
+                    }
                     instance.identity = kept.after.clone();
                 }
             }
@@ -156,11 +162,12 @@ impl Director<'_> {
         })
     }
 
-    fn create_wave(&self, wave: &Wave) -> Result<()> {
-        let hosts = self.hosts();
+    fn create_wave(&self, prepared: &Prepared, wave: &Wave) -> Result<()> {
         waves::run(&wave.instances, wave.workers, |identity| {
             self.task.step("Creating missing vms", &identity.to_string(), |_| {
-                self.worker().create_vm(identity, &hosts)
+                let group =
+                    prepared.manifest.group(&identity.group).context("the plan knows only its groups")?;
+                self.worker().create_vm(identity, &preparation::machine(&prepared.manifest, group, identity))
             })
         })
     }
@@ -177,30 +184,14 @@ impl Director<'_> {
                 let title = if wave.canary { format!("{identity} (canary)") } else { identity.to_string() };
                 self.task.step(&stage, &title, |step| {
                     let given = given(prepared, agenda, identity, watch)?;
-                    self.worker().update(step, identity, &agenda.work[&identity.id], given, &self.hosts())
+                    self.worker().update(step, identity, &agenda.work[&identity.id], given)
                 })
             })?;
         }
         Ok(())
     }
 
-    /// The names of all instances that exist or will.
-    pub fn hosts(&self) -> String {
-        let identities: Vec<Identity> =
-            self.deployment.record().instances.into_iter().map(|one| one.identity).collect();
-        dns::hosts(&identities, &[])
-    }
-
-    /// Tells all machines the names of all instances.
-    pub fn publish_hosts(&self) -> Result<()> {
-        let hosts = self.hosts();
-        for known in self.deployment.record().instances.iter().filter(|known| known.has_vm) {
-            instance::write_hosts(&self.deployment.instance_directory(&known.identity), &hosts)?;
-        }
-        Ok(())
-    }
-
-    /// On all instances that have a machine and were not stopped on purpose, changed or not.
+    /// On all instances that have a machine and were not stopped on purpose or ignored, changed or not.
     fn post_deploy(&self, prepared: &Prepared) -> Result<()> {
         let due: Vec<Identity> = prepared
             .placement
@@ -208,7 +199,7 @@ impl Director<'_> {
             .into_iter()
             .filter(|identity| {
                 let known = self.deployment.instance(&identity.id);
-                known.is_some_and(|known| known.has_vm && known.desired == Desired::Started)
+                known.is_some_and(|known| known.has_vm && known.desired == Desired::Started && !known.ignored)
             })
             .collect();
         waves::run(&due, MAX_THREADS, |identity| {
@@ -238,7 +229,8 @@ impl Director<'_> {
         let state = self.worker().job_state(identity)?;
         let stop = before.filter(|_| state.is_some_and(|state| state != JobState::Stopped));
         let recreate = asked.recreate && state.is_some();
-        let work = Work::Update { stop: stop.cloned(), recreate, lose_disk: recreate && asked.lose_disk };
+        let disk = if recreate { asked.disk } else { DiskFate::Keep };
+        let work = Work::Update { stop: stop.cloned(), recreate, disk };
         // Its configuration is what it was; what it will be when converging is known then.
         let given = Given { wanted: &spec.wanted, rendered: &spec.rendered, watch: spec.watch };
         self.update_alone(identity, &work, given)
@@ -247,7 +239,7 @@ impl Director<'_> {
     fn update_alone(&self, identity: &Identity, work: &Work, given: Given<'_>) -> Result<()> {
         let title = identity.to_string();
         self.task.step(&format!("Updating instance {}", identity.group), &title, |step| {
-            self.worker().update(step, identity, work, given, &self.hosts())
+            self.worker().update(step, identity, work, given)
         })
     }
 
@@ -264,13 +256,17 @@ impl Director<'_> {
 
     /// The machine of an errand's group: made and started for one run.
     pub fn start_errand_instance(&self, prepared: &Prepared, identity: &Identity) -> Result<()> {
+        let (wanted, rendered) = (wanted(prepared, identity)?, rendered(prepared, identity)?);
         self.task.step("Creating missing vms", &identity.to_string(), |_| {
-            self.worker().create_vm(identity, &self.hosts())
+            self.worker().create_vm(identity, &wanted.machine)
         })?;
         let policy = prepared.manifest.group(&identity.group).context("an errand has a group")?.update;
-        let (wanted, rendered) = (wanted(prepared, identity)?, rendered(prepared, identity)?);
         let given = Given { wanted: &wanted, rendered, watch: policy.update_watch };
-        self.update_alone(identity, &Work::Update { stop: None, recreate: false, lose_disk: false }, given)
+        self.update_alone(
+            identity,
+            &Work::Update { stop: None, recreate: false, disk: DiskFate::Keep },
+            given,
+        )
     }
 
     /// Removes the machine of an errand's group without any script, as the Director does.
@@ -300,7 +296,8 @@ fn wanted(prepared: &Prepared, identity: &Identity) -> Result<Wanted> {
         packages: prepared.packages.get(&identity.id).cloned().unwrap_or_default(),
         jobs: rendered.jobs.iter().map(|job| job.name.clone()).collect(),
         disk_mib: group.persistent_disk_mib,
-        machine_changed: preparation::machine_changed(&prepared.placement, &identity.id),
+        disk_type: group.persistent_disk_type.clone(),
+        machine: preparation::machine(&prepared.manifest, group, identity),
     })
 }
 

@@ -31,6 +31,8 @@ pub fn hosts(instances: &[Identity], aliases: &[(String, Ipv4Addr)]) -> String {
         names.insert((instance.dns_name_by_index(), instance.ip));
         let domain = instance.group_domain();
         names.extend(GROUP_QUERIES.map(|query| (format!("{query}.{domain}"), instance.ip)));
+        // The name certificates carry: a member looks up whether its caller's address is among its answers.
+        names.insert((domain, instance.ip));
     }
     names.extend(aliases.iter().cloned());
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
@@ -57,6 +59,8 @@ mod tests {
 127.0.9.1 0.my-group.net.dep.bosh
 127.0.9.2 1.my-group.net.dep.bosh
 127.0.9.1 etcd.internal
+127.0.9.1 my-group.net.dep.bosh
+127.0.9.2 my-group.net.dep.bosh
 127.0.9.1 q-s0.my-group.net.dep.bosh
 127.0.9.2 q-s0.my-group.net.dep.bosh
 127.0.9.1 q-s4.my-group.net.dep.bosh

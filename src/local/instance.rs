@@ -6,28 +6,36 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
 use ring::digest;
 
 use super::bpm::BPM;
 use super::bpm::vcap::Vcap;
 use super::layout::InstanceDir;
-use super::model::Identity;
+use super::model::{Identity, NetworkMode};
 use super::monit::MONIT;
+use super::network;
 use super::package::{hexadecimal, link};
 use super::process;
 use super::render::{RenderedInstance, RenderedJob};
 use super::state::Disk;
 use crate::atomic_file;
 
+/// The kernel's name for the time since this machine was booted.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How long switching an instance off may take.
 const SWITCH_OFF_WAIT: Duration = Duration::from_secs(20);
 
-/// Makes the machine: fresh `/var/vcap`, hosts file and profile.d; whatever was there before is gone.
-pub fn create(instance: &InstanceDir, identity: &Identity, hosts: &str) -> Result<()> {
+/// Makes the machine: network, fresh `/var/vcap`, hosts file and profile.d; whatever was there before is gone.
+pub fn create(instance: &InstanceDir, identity: &Identity, network: NetworkMode, hosts: &str) -> Result<()> {
     delete(instance)?;
+    if network == NetworkMode::Namespaces {
+        network::connect(instance, identity.ip)?;
+    }
     let root = instance.root();
     let root_new = root.with_extension("new");
     remove_tree(&root_new)?;
@@ -48,25 +56,69 @@ pub fn create(instance: &InstanceDir, identity: &Identity, hosts: &str) -> Resul
         fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
     }
     symlink("data/sys", root_new.join("sys")).context("link sys to data/sys")?;
-    let az = identity.az.as_deref().unwrap_or_default();
+    introduce(&root_new, identity)?;
+    copy_profile_d(&instance.profile_d())?;
+    write_hosts(instance, hosts)?;
+    note_boot(instance, &boot_id()?)?;
+    fs::rename(&root_new, &root).with_context(|| format!("name {}", root.display()))?;
+    refresh_shims(instance)
+}
+
+/// Tells a machine who it is: `/var/vcap/instance/` below `root`.
+fn introduce(root: &Path, identity: &Identity) -> Result<()> {
     for (name, value) in [
         ("id", identity.id.as_str()),
-        ("az", az),
+        ("az", identity.az.as_deref().unwrap_or_default()),
         ("name", &identity.group),
         ("deployment", &identity.deployment),
     ] {
-        atomic_file::write(&root_new.join("instance").join(name), value.as_bytes(), 0o644)
+        atomic_file::write(&root.join("instance").join(name), value.as_bytes(), 0o644)
             .with_context(|| format!("write instance/{name}"))?;
     }
-    copy_profile_d(&instance.profile_d())?;
-    write_hosts(instance, hosts)?;
-    fs::rename(&root_new, &root).with_context(|| format!("name {}", root.display()))?;
-    refresh_shims(instance)
+    Ok(())
+}
+
+/// Switches the machine on again if this machine was booted since: its network is made again, and `sys/run`
+/// is empty, since it lives in memory. docs/local-director.md#instances
+pub fn switch_on(instance: &InstanceDir) -> Result<()> {
+    let path = instance.boot();
+    let tell = || format!("read {}", path.display());
+    let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    // Held to the end: two commands at once would else empty it under the first one's processes.
+    let lock = Flock::lock(file.with_context(tell)?, FlockArg::LockExclusive)
+        .map_err(|(_, error)| anyhow!("lock {}: {error}", path.display()))?;
+    let now = boot_id()?;
+    if std::io::read_to_string(&*lock).with_context(tell)? == now {
+        return Ok(());
+    }
+    network::ensure(instance)?;
+    let run = instance.root().join("data/sys/run");
+    // Whoever lives there was started after the boot, whatever the note says: one torn by a kill says nothing.
+    let is_empty = process::Home::of(&instance.root()).is_none_or(|home| home.inhabitants().is_empty());
+    if is_empty && run.exists() {
+        remove_tree(&run)?;
+        fs::create_dir(&run).with_context(|| format!("make {}", run.display()))?;
+    }
+    note_boot(instance, &now)
+}
+
+fn boot_id() -> Result<String> {
+    fs::read_to_string(BOOT_ID).with_context(|| format!("read {BOOT_ID}"))
+}
+
+/// Written in place, since the file is also a lock.
+fn note_boot(instance: &InstanceDir, id: &str) -> Result<()> {
+    let path = instance.boot();
+    let tell = || format!("write {}", path.display());
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(true).write(true).open(&path).with_context(tell)?;
+    file.write_all(id.as_bytes()).with_context(tell)
 }
 
 /// Switches the machine off and removes it. Disks stay.
 pub fn delete(instance: &InstanceDir) -> Result<()> {
     switch_off(instance)?;
+    network::disconnect(instance)?;
     detach_disk(instance)?;
     for path in [instance.root(), instance.profile_d(), instance.running_scripts()] {
         remove_tree(&path)?;
@@ -137,6 +189,29 @@ pub fn detach_disk(instance: &InstanceDir) -> Result<()> {
     }
 }
 
+/// Whether this disk, and no other, is attached.
+pub fn is_attached(instance: &InstanceDir, disk: &Disk) -> bool {
+    fs::read_link(instance.attached_disk()).is_ok_and(|target| target.ends_with(&disk.id))
+}
+
+/// Copies all that is on one disk to another, which becomes exactly that.
+pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
+    remove_tree(to)?;
+    fs::create_dir_all(from).with_context(|| format!("make {}", from.display()))?;
+    // A copy that shares blocks where the file system can: owners, times, links and holes as they are.
+    let copied = Command::new("cp").args(["--archive", "--reflink=auto", "--"]).arg(from).arg(to).output();
+    let copied = copied.context("run cp")?;
+    if !copied.status.success() {
+        bail!("copy the disk: {}", String::from_utf8_lossy(&copied.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Removes a copy of a disk that was never finished.
+pub fn discard_copy(to: &Path) -> Result<()> {
+    remove_tree(to)
+}
+
 /// Whether the machine is complete.
 pub fn exists(instance: &InstanceDir) -> bool {
     process::Home::of(&instance.root()).is_some()
@@ -177,6 +252,7 @@ pub fn configure(instance: &InstanceDir, rendered: &RenderedInstance, vcap: Vcap
             fs::remove_file(entry.path()).context("take a job away")?;
         }
     }
+    introduce(&instance.root(), &rendered.identity)?;
     // What monit watches is written by the start that follows.
     write_monit_files(instance, &[])
 }

@@ -10,6 +10,8 @@
 //! STATE/deployments/NAME/instances/ID/root/    the instance's /var/vcap
 //! STATE/deployments/NAME/instances/ID/{hosts,profile.d/}   its /etc/hosts and /etc/profile.d
 //! STATE/deployments/NAME/instances/ID/disk     symlink to the attached persistent disk
+//! STATE/deployments/NAME/instances/ID/netns    symlink to its network namespace, if it has one of its own
+//! STATE/deployments/NAME/instances/ID/boot     the boot of this machine in which it was switched on last
 //! STATE/deployments/NAME/disks/ID/             persistent disks
 //! STATE/orphaned-disks/NAME/GROUP-ID-DISK/     disks of instances that are gone; never deleted here
 //! ```
@@ -75,9 +77,14 @@ impl DeploymentDir {
         &self.0
     }
 
+    /// The deployment in this directory.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
     /// Whether the deployment in the directory at `path` still has a record.
     pub fn is_deployed(path: &Path) -> bool {
-        Self(path.to_owned()).record().exists()
+        Self::at(path).record().exists()
     }
 
     /// The record of what is deployed.
@@ -139,6 +146,21 @@ impl InstanceDir {
     /// Symlink to the attached persistent disk; absent without one.
     pub fn attached_disk(&self) -> PathBuf {
         self.0.join("disk")
+    }
+
+    /// Symlink to its network namespace; absent when it shares the machine's.
+    pub fn namespace(&self) -> PathBuf {
+        self.0.join("netns")
+    }
+
+    /// Names the boot of this machine in which it was switched on last.
+    pub fn boot(&self) -> PathBuf {
+        self.0.join("boot")
+    }
+
+    /// The deployment it belongs to.
+    pub fn deployment(&self) -> DeploymentDir {
+        DeploymentDir::at(self.0.ancestors().nth(2).unwrap_or(&self.0))
     }
 
     /// What it was given last.

@@ -30,6 +30,8 @@ pub mod director;
 pub mod instance;
 pub mod layout;
 pub mod monit;
+pub mod names;
+pub mod network;
 pub mod package;
 pub mod preparation;
 pub mod process;

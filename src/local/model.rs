@@ -5,6 +5,43 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+/// How the instances of a deployment are connected. docs/local-director.md#network
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// Addresses 127.x.y.z on this machine's loopback.
+    #[default]
+    Loopback,
+    /// A network namespace for each instance, all on one bridge.
+    Namespaces,
+}
+
+impl NetworkMode {
+    /// As typed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Namespaces => "namespaces",
+        }
+    }
+}
+
+/// What a machine cannot change while it exists: anything else in here means a new machine.
+/// docs/local-director.md#changes
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Operating system and version of its stemcell.
+    pub stemcell: Option<String>,
+    /// Name of its VM type.
+    pub vm_type: Option<String>,
+    /// Its environment.
+    pub env: serde_json::Value,
+    /// Name of its network.
+    pub network: String,
+    /// Its address.
+    pub ip: Ipv4Addr,
+}
+
 /// Who an instance is: fixed at creation, kept through restart and recreate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -20,7 +57,7 @@ pub struct Identity {
     pub az: Option<String>,
     /// Name of the (first) network.
     pub network: String,
-    /// Loopback address, never reused within a deployment.
+    /// Its address, never reused within a deployment.
     pub ip: Ipv4Addr,
     /// Whether it holds the group's bootstrap flag.
     pub bootstrap: bool,

@@ -13,8 +13,8 @@ use super::address::{self, Registry as Addresses};
 use super::interpolation::Sources;
 use super::layout::{DeploymentDir, StateDir};
 use super::link::{self, OtherDeployments, SharedLink};
-use super::manifest::Manifest;
-use super::model::Identity;
+use super::manifest::{InstanceGroup, Manifest};
+use super::model::{Identity, Machine, NetworkMode};
 use super::package::{self, Fingerprints};
 use super::placement::{self, Existing, Placement};
 use super::release::{Catalog, Release};
@@ -118,14 +118,14 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let record = deployment.record();
     catalog.check(&manifest)?;
-    let mut identities = NewIdentities::new(&record, deployment.directory(), &manifest);
+    let mut identities = NewIdentities::new(&record, deployment.directory(), &manifest)?;
     let existing: Vec<Existing> = record
         .instances
         .iter()
         .map(|instance| Existing {
             identity: instance.identity.clone(),
             has_disk: instance.disk.is_some(),
-            ignored: false,
+            ignored: instance.ignored,
         })
         .collect();
     let placement = placement::place(&manifest, &existing, &mut identities)?;
@@ -186,25 +186,51 @@ fn other_deployments(state: &StateDir, own: &str) -> Result<OtherDeployments> {
     Ok(others)
 }
 
+/// Namespaces have addresses of the deployment's own network only: nothing else leads there.
+fn check_static_addresses(mut addresses: impl Iterator<Item = Ipv4Addr>, network: [u8; 3]) -> Result<()> {
+    let fits = |address: &Ipv4Addr| {
+        let [first, second, third, host] = address.octets();
+        [first, second, third] == network && host != 0 && host < address::MACHINE
+    };
+    let Some(stray) = addresses.find(|address| !fits(address)) else { return Ok(()) };
+    let [first, second, third] = network;
+    Err(Complaint::failed(
+        format!(
+            "the static address {stray} does not lie between {first}.{second}.{third}.1 and .{}",
+            address::MACHINE - 1
+        ),
+        "with --network namespaces a deployment has a network of its own, chosen on its first deploy",
+        "use addresses of that network, or none",
+    )
+    .into())
+}
+
 /// Ids at random, addresses in order, none twice.
 struct NewIdentities<'a> {
     directory: &'a DeploymentDir,
+    mode: NetworkMode,
     networks: Vec<[u8; 3]>,
     taken: BTreeSet<Ipv4Addr>,
     used: u32,
 }
 
 impl<'a> NewIdentities<'a> {
-    fn new(record: &Record, directory: &'a DeploymentDir, manifest: &Manifest) -> Self {
+    fn new(record: &Record, directory: &'a DeploymentDir, manifest: &Manifest) -> Result<Self> {
         let fixed =
             manifest.instance_groups.iter().flat_map(|group| group.network.static_ips.iter().copied());
         let existing = record.instances.iter().map(|instance| instance.identity.ip);
-        Self {
+        let mut networks = record.subnets.clone();
+        if record.network == NetworkMode::Namespaces {
+            networks = Addresses::default().reserve(directory, record.network, &networks, 1)?;
+            check_static_addresses(fixed.clone(), networks[0])?;
+        }
+        Ok(Self {
             directory,
-            networks: record.subnets.clone(),
+            mode: record.network,
+            networks,
             taken: fixed.chain(existing).collect(),
             used: record.addresses_used,
-        }
+        })
     }
 }
 
@@ -217,7 +243,8 @@ impl placement::Registry for NewIdentities<'_> {
         loop {
             let wanted = address::networks_for(self.used, 1);
             if self.networks.len() < wanted {
-                self.networks = Addresses::default().reserve(self.directory, &self.networks, wanted)?;
+                self.networks =
+                    Addresses::default().reserve(self.directory, self.mode, &self.networks, wanted)?;
             }
             let address = address::address(&self.networks, self.used).context("count addresses")?;
             self.used += 1;
@@ -228,12 +255,14 @@ impl placement::Registry for NewIdentities<'_> {
     }
 }
 
-/// The identities of a placement, with what changed about those that stay.
-pub fn machine_changed(placement: &Placement, id: &str) -> bool {
-    placement.kept.iter().any(|kept| kept.after.id == id && machine(&kept.before) != machine(&kept.after))
-}
-
-/// What a machine cannot change while it runs.
-fn machine(identity: &Identity) -> (Ipv4Addr, &str) {
-    (identity.ip, &identity.network)
+/// The machine that an instance of `group` needs.
+pub fn machine(manifest: &Manifest, group: &InstanceGroup, identity: &Identity) -> Machine {
+    let stemcell = manifest.stemcells.iter().find(|one| Some(&one.alias) == group.stemcell.as_ref());
+    Machine {
+        stemcell: stemcell.map(|stemcell| stemcell.release.clone()),
+        vm_type: group.vm_type.clone(),
+        env: group.env.clone(),
+        network: identity.network.clone(),
+        ip: identity.ip,
+    }
 }

@@ -1,4 +1,5 @@
-//! What a process of an instance sees: its own `/var/vcap`, `/etc/hosts` and `/etc/profile.d`.
+//! What a process of an instance sees: its own `/var/vcap`, `/etc/hosts` and `/etc/profile.d`, and its own
+//! network where the deployment has namespaces.
 //!
 //! Each process that is started gets a mount namespace of its own, made just before `exec`. No
 //! namespace has to be kept alive or found again: the directories are the truth.
@@ -16,12 +17,14 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::layout::{InstanceDir, VCAP};
+use super::network;
 
 /// The hidden subcommand that enters an instance and becomes another program.
 pub const ENTER: &str = "internal-enter";
 
-/// Moves this process into the instance's view of the file system. It must have one thread only.
+/// Moves this process into the instance's view of files and network. It must have one thread only.
 pub fn enter(instance: &InstanceDir) -> Result<()> {
+    network::enter(instance)?;
     unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace (etcd-local needs root)")?;
     keep_mounts_to_ourselves()?;
     // The mount point on the machine itself stays empty; only namespaces see something there.

@@ -13,7 +13,7 @@ use crate::atomic_file::{self, Stored};
 use crate::report::Complaint;
 
 /// The version of the file that this program writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Rendered jobs are a few hundred kilobytes.
 const BYTES_MAX: u64 = 64 << 20;
 

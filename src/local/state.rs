@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{DeploymentDir, InstanceDir, StateDir};
-use super::model::Identity;
+use super::model::{Identity, Machine, NetworkMode};
 use super::package::Fingerprints;
 use super::process;
 use crate::atomic_file::{self, Stored};
@@ -43,6 +43,9 @@ pub struct Record {
     pub monit_cycle_ms: u64,
     /// Whether any deploy ever succeeded.
     pub deployed: bool,
+    /// How its instances are connected; as it was first deployed.
+    #[serde(default)]
+    pub network: NetworkMode,
     /// First three bytes of the networks it has reserved.
     pub subnets: Vec<[u8; 3]>,
     /// How many addresses were handed out; none is handed out twice.
@@ -60,12 +63,27 @@ pub struct Instance {
     pub desired: Desired,
     /// Whether its machine exists: a directory with an agent.
     pub has_vm: bool,
+    /// What its machine was made as.
+    #[serde(default)]
+    pub machine: Option<Machine>,
     /// Its persistent disk.
     pub disk: Option<Disk>,
+    /// A disk that the content of `disk` is being copied to.
+    #[serde(default)]
+    pub disk_to_come: Option<Disk>,
+    /// The disk that `disk` has replaced, not put aside yet.
+    #[serde(default)]
+    pub disk_to_go: Option<Disk>,
     /// What was applied last.
     pub applied: Option<Applied>,
     /// Whether something was begun and not finished: it is always updated next time.
     pub dirty: bool,
+    /// Whether an operator wants it left alone.
+    #[serde(default)]
+    pub ignored: bool,
+    /// Who it was before its group got another name; its names stay those until it is updated.
+    #[serde(default)]
+    pub former: Option<Identity>,
 }
 
 /// How an operator wants an instance; kept across deploys.
@@ -98,6 +116,9 @@ pub struct Disk {
     pub id: String,
     /// Its size, which nothing here enforces.
     pub mib: u32,
+    /// Name of its type, if its size came from one.
+    #[serde(default)]
+    pub type_name: Option<String>,
 }
 
 /// What an instance was given.
@@ -114,7 +135,24 @@ pub struct Applied {
 impl Instance {
     /// A new instance without machine and disk.
     pub fn new(identity: Identity) -> Self {
-        Self { identity, desired: Desired::Started, has_vm: false, disk: None, applied: None, dirty: true }
+        Self {
+            identity,
+            desired: Desired::Started,
+            has_vm: false,
+            machine: None,
+            disk: None,
+            disk_to_come: None,
+            disk_to_go: None,
+            applied: None,
+            dirty: true,
+            ignored: false,
+            former: None,
+        }
+    }
+
+    /// Who others know it as.
+    pub fn known_as(&self) -> &Identity {
+        self.former.as_ref().unwrap_or(&self.identity)
     }
 
     /// Size of its persistent disk, 0 without one.
@@ -133,6 +171,8 @@ impl Instance {
 pub struct Deployment {
     directory: DeploymentDir,
     record: Mutex<Record>,
+    /// Held while names are published.
+    publishing: Mutex<()>,
 }
 
 impl Deployment {
@@ -145,7 +185,7 @@ impl Deployment {
         match stored {
             Stored::Absent => Ok(None),
             Stored::Present(record) if record.version == VERSION => {
-                Ok(Some(Self { directory, record: Mutex::new(record) }))
+                Ok(Some(Self { directory, record: Mutex::new(record), publishing: Mutex::default() }))
             }
             Stored::Present(record) => Err(unusable(&path, &format!("its version is {}", record.version))),
             Stored::Unusable(why) => Err(unusable(&path, &why)),
@@ -153,7 +193,7 @@ impl Deployment {
     }
 
     /// Begins a deployment; nothing is written yet.
-    pub fn begin(state: &StateDir, name: &str) -> Self {
+    pub fn begin(state: &StateDir, name: &str, network: NetworkMode) -> Self {
         let record = Record {
             version: VERSION,
             name: name.to_owned(),
@@ -162,11 +202,12 @@ impl Deployment {
             vars_store: PathBuf::new(),
             monit_cycle_ms: 0,
             deployed: false,
+            network,
             subnets: Vec::new(),
             addresses_used: 0,
             instances: Vec::new(),
         };
-        Self { directory: state.deployment(name), record: Mutex::new(record) }
+        Self { directory: state.deployment(name), record: Mutex::new(record), publishing: Mutex::default() }
     }
 
     /// Where it lies.
@@ -206,6 +247,11 @@ impl Deployment {
                 change(instance);
             }
         })
+    }
+
+    /// Waits for the turn to tell machines the names: an older text must not overwrite a newer one.
+    pub fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, Record> {
@@ -329,7 +375,7 @@ mod tests {
         let state = StateDir::at(directory.path());
         assert!(Deployment::open(&state, "etcd").unwrap().is_none());
 
-        let deployment = Deployment::begin(&state, "etcd");
+        let deployment = Deployment::begin(&state, "etcd", NetworkMode::Loopback);
         deployment.change(|record| record.deployed = true).unwrap();
         assert!(Deployment::open(&state, "etcd").unwrap().unwrap().record().deployed);
         assert_eq!(deployments(&state).unwrap(), ["etcd"]);

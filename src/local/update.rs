@@ -24,15 +24,22 @@ pub struct Desired {
 pub struct Circumstances {
     /// No deploy of this deployment ever succeeded.
     pub first_deploy: bool,
-    /// `--canaries`, over what the manifest says.
+    /// What the command line says over the manifest.
+    pub pace: Pace,
+}
+
+/// How many at a time, as typed; the manifest decides what is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// `--canaries`.
     pub canaries: Option<Amount>,
-    /// `--max-in-flight`, over what the manifest says.
+    /// `--max-in-flight`.
     pub max_in_flight: Option<Amount>,
 }
 
 impl Circumstances {
     /// A later deploy without options.
-    pub const PLAIN: Self = Self { first_deploy: false, canaries: None, max_in_flight: None };
+    pub const PLAIN: Self = Self { first_deploy: false, pace: Pace { canaries: None, max_in_flight: None } };
 }
 
 /// The stages of a deploy; each starts when the one before it is complete.
@@ -127,8 +134,8 @@ fn group_update(
     circumstances: Circumstances,
 ) -> GroupUpdate {
     let policy = UpdatePolicy {
-        canaries: circumstances.canaries.unwrap_or(group.update.canaries),
-        max_in_flight: circumstances.max_in_flight.unwrap_or(group.update.max_in_flight),
+        canaries: circumstances.pace.canaries.unwrap_or(group.update.canaries),
+        max_in_flight: circumstances.pace.max_in_flight.unwrap_or(group.update.max_in_flight),
         ..group.update
     };
     let leaving: Vec<_> = obsolete.iter().filter(|gone| group.owns(&gone.group)).cloned().collect();

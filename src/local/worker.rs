@@ -3,6 +3,7 @@
 //! docs/local-director.md#lifecycle
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -10,12 +11,13 @@ use anyhow::{Context, Result, anyhow};
 use super::agent::drain::Cause;
 use super::agent::script::{self, Script};
 use super::bpm::vcap::Vcap;
-use super::change::{Wanted, Work};
+use super::change::{self, DiskFate, Wanted, Work};
 use super::instance;
 use super::layout::{InstanceDir, StateDir};
 use super::manifest::WatchTime;
-use super::model::Identity;
+use super::model::{Identity, Machine};
 use super::monit::{JobState, Request, Status, Which, client};
+use super::names;
 use super::package;
 use super::process;
 use super::render::RenderedInstance;
@@ -73,14 +75,16 @@ impl Worker<'_> {
     }
 
     /// Makes the machine of an instance; jobs are not started.
-    pub fn create_vm(&self, identity: &Identity, hosts: &str) -> Result<()> {
+    pub fn create_vm(&self, identity: &Identity, machine: &Machine) -> Result<()> {
         let directory = self.directory(identity);
         fs::create_dir_all(directory.path())
             .with_context(|| format!("make {}", directory.path().display()))?;
         self.deployment.change_instance(&identity.id, |instance| {
             (instance.has_vm, instance.applied, instance.dirty) = (false, None, true);
+            instance.machine = Some(machine.clone());
         })?;
-        instance::create(&directory, identity, hosts)?;
+        let record = self.deployment.record();
+        instance::create(&directory, identity, record.network, &names::hosts(&record))?;
         fail_point::reach("local:created-root");
         let disk = self.known(identity)?.disk;
         if let Some(disk) = &disk {
@@ -91,21 +95,14 @@ impl Worker<'_> {
 
     fn delete_vm(&self, identity: &Identity) -> Result<()> {
         self.deployment.change_instance(&identity.id, |instance| {
-            (instance.has_vm, instance.applied) = (false, None);
+            (instance.has_vm, instance.applied, instance.machine) = (false, None, None);
         })?;
         instance::delete(&self.directory(identity))
     }
 
     /// Brings an instance to what is wanted.
-    pub fn update(
-        &self,
-        step: &Step<'_>,
-        identity: &Identity,
-        work: &Work,
-        given: Given<'_>,
-        hosts: &str,
-    ) -> Result<()> {
-        let Work::Update { stop, recreate, lose_disk } = work else { return Ok(()) };
+    pub fn update(&self, step: &Step<'_>, identity: &Identity, work: &Work, given: Given<'_>) -> Result<()> {
+        let Work::Update { stop, recreate, disk } = work else { return Ok(()) };
         let directory = self.directory(identity);
         self.deployment.change_instance(&identity.id, |instance| instance.dirty = true)?;
         if let Some(cause) = stop {
@@ -118,15 +115,16 @@ impl Worker<'_> {
             self.delete_vm(identity)?;
             return self.deployment.change_instance(&identity.id, |instance| instance.dirty = false);
         }
-        if *lose_disk {
+        if *disk == DiskFate::Lose {
             instance::detach_disk(&directory)?;
             self.orphan_disk(identity)?;
         }
         if *recreate || !self.known(identity)?.has_vm {
             step.doing("recreating vm");
-            self.create_vm(identity, hosts)?;
+            self.create_vm(identity, &given.wanted.machine)?;
         }
-        self.converge_disk(identity, given.wanted.disk_mib)?;
+        self.rename(identity)?;
+        self.converge_disk(step, identity, given.wanted, *disk)?;
         InstanceSpec::new(given.wanted.clone(), given.rendered.clone(), given.watch).keep(&directory)?;
         step.doing("installing packages");
         package::install(self.state, &directory, &given.wanted.packages)?;
@@ -221,38 +219,118 @@ impl Worker<'_> {
         script::run(&directory, &jobs, Script::PostStop, &[])
     }
 
-    /// Gives, resizes or takes the persistent disk of an instance whose processes are stopped.
-    fn converge_disk(&self, identity: &Identity, wanted_mib: u32) -> Result<()> {
-        let (directory, now) = (self.directory(identity), self.known(identity)?);
-        if now.disk_mib() == wanted_mib && (wanted_mib == 0 || directory.attached_disk().exists()) {
+    /// From here on an instance whose group was renamed is known by its new names, and no longer by the old ones.
+    fn rename(&self, identity: &Identity) -> Result<()> {
+        if self.known(identity)?.former.is_none() {
             return Ok(());
         }
-        if wanted_mib == 0 {
-            instance::detach_disk(&directory)?;
-            self.orphan_disk(identity)?;
-        } else {
-            let id = now.disk.map_or_else(|| uuid::Uuid::new_v4().to_string(), |disk| disk.id);
-            let disk = Disk { id, mib: wanted_mib };
-            // Recorded first: a disk that nobody knows of could never be found again.
-            self.deployment.change_instance(&identity.id, |instance| instance.disk = Some(disk.clone()))?;
-            fail_point::reach("local:disk-recorded");
-            instance::attach_disk(&directory, &disk, &self.deployment.directory().disk(&disk.id))?;
+        self.deployment.change_instance(&identity.id, |instance| instance.former = None)?;
+        fail_point::reach("local:renamed");
+        names::publish(self.deployment)
+    }
+
+    /// Gives, replaces or takes the persistent disk of an instance whose processes are stopped.
+    fn converge_disk(
+        &self,
+        step: &Step<'_>,
+        identity: &Identity,
+        wanted: &Wanted,
+        fate: DiskFate,
+    ) -> Result<()> {
+        self.retire_disk(identity)?;
+        let (directory, now) = (self.directory(identity), self.known(identity)?);
+        match &now.disk {
+            None if wanted.disk_mib == 0 => return Ok(()),
+            None => self.first_disk(identity, wanted)?,
+            Some(_) if wanted.disk_mib == 0 => {
+                self.discard_copy(identity)?;
+                instance::detach_disk(&directory)?;
+                self.orphan_disk(identity)?;
+            }
+            Some(disk) => {
+                let is_the_one = now.disk_to_come.is_none() && !change::disk_differs(&now, wanted);
+                if is_the_one && fate != DiskFate::Renew {
+                    if instance::is_attached(&directory, disk) {
+                        return Ok(());
+                    }
+                    instance::attach_disk(&directory, disk, &self.disk_directory(disk))?;
+                } else {
+                    step.doing("migrating disk");
+                    self.migrate_disk(identity, disk, wanted)?;
+                }
+            }
         }
         // It sees the mounts of the time it was started, and so would all that it starts.
         client::quit(&directory)
     }
 
-    /// Moves the disk of an instance to where disks of the gone are kept.
+    fn disk_directory(&self, disk: &Disk) -> PathBuf {
+        self.deployment.directory().disk(&disk.id)
+    }
+
+    fn first_disk(&self, identity: &Identity, wanted: &Wanted) -> Result<()> {
+        let disk = new_disk(wanted);
+        // Recorded first: a disk that nobody knows of could never be found again.
+        self.deployment.change_instance(&identity.id, |instance| instance.disk = Some(disk.clone()))?;
+        fail_point::reach("local:disk-recorded");
+        instance::attach_disk(&self.directory(identity), &disk, &self.disk_directory(&disk))
+    }
+
+    /// Copies the content to a new disk, which takes the place of the old one; that is put aside.
+    fn migrate_disk(&self, identity: &Identity, old: &Disk, wanted: &Wanted) -> Result<()> {
+        let fits = |disk: &Disk| disk.mib == wanted.disk_mib && disk.type_name == wanted.disk_type;
+        let new = if let Some(begun) = self.known(identity)?.disk_to_come.filter(fits) {
+            begun
+        } else {
+            self.discard_copy(identity)?;
+            let disk = new_disk(wanted);
+            self.deployment
+                .change_instance(&identity.id, |instance| instance.disk_to_come = Some(disk.clone()))?;
+            disk
+        };
+        fail_point::reach("local:disk-to-come");
+        instance::copy_disk(&self.disk_directory(old), &self.disk_directory(&new))?;
+        fail_point::reach("local:disk-copied");
+        self.deployment.change_instance(&identity.id, |instance| {
+            instance.disk_to_go = instance.disk.replace(new.clone());
+            instance.disk_to_come = None;
+        })?;
+        fail_point::reach("local:disk-replaced");
+        instance::attach_disk(&self.directory(identity), &new, &self.disk_directory(&new))?;
+        self.retire_disk(identity)
+    }
+
+    /// Removes a copy that was begun and is not wanted any more; the content is where it was.
+    fn discard_copy(&self, identity: &Identity) -> Result<()> {
+        let Some(disk) = self.known(identity)?.disk_to_come else { return Ok(()) };
+        instance::discard_copy(&self.disk_directory(&disk))?;
+        self.deployment.change_instance(&identity.id, |instance| instance.disk_to_come = None)
+    }
+
+    /// Puts a disk aside that another one has replaced.
+    fn retire_disk(&self, identity: &Identity) -> Result<()> {
+        let Some(disk) = self.known(identity)?.disk_to_go else { return Ok(()) };
+        self.put_aside(identity, &disk)?;
+        self.deployment.change_instance(&identity.id, |instance| instance.disk_to_go = None)
+    }
+
+    /// Puts the disk of an instance aside.
     fn orphan_disk(&self, identity: &Identity) -> Result<()> {
         let Some(disk) = self.known(identity)?.disk else { return Ok(()) };
-        let from = self.deployment.directory().disk(&disk.id);
-        if from.exists() {
-            let orphans = self.state.orphaned_disks(&identity.deployment);
-            fs::create_dir_all(&orphans).with_context(|| format!("make {}", orphans.display()))?;
-            let to = orphans.join(format!("{}-{}-{}", identity.group, identity.id, disk.id));
-            fs::rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))?;
-        }
+        self.put_aside(identity, &disk)?;
         self.deployment.change_instance(&identity.id, |instance| instance.disk = None)
+    }
+
+    /// Moves a disk to where disks of the gone are kept.
+    fn put_aside(&self, identity: &Identity, disk: &Disk) -> Result<()> {
+        let from = self.disk_directory(disk);
+        if !from.exists() {
+            return Ok(());
+        }
+        let orphans = self.state.orphaned_disks(&identity.deployment);
+        fs::create_dir_all(&orphans).with_context(|| format!("make {}", orphans.display()))?;
+        let to = orphans.join(format!("{}-{}-{}", identity.group, identity.id, disk.id));
+        fs::rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))
     }
 
     /// Stops an instance for good, also one that is stopped already; nothing of a detached one can run.
@@ -274,11 +352,14 @@ impl Worker<'_> {
         }
         self.delete_vm(identity)?;
         fail_point::reach("local:deleted-vm");
+        self.discard_copy(identity)?;
+        self.retire_disk(identity)?;
         self.orphan_disk(identity)?;
         fail_point::reach("local:orphaned");
         instance::forget(&directory)?;
         fail_point::reach("local:forgotten");
-        self.deployment.change(|record| record.instances.retain(|one| one.identity.id != identity.id))
+        self.deployment.change(|record| record.instances.retain(|one| one.identity.id != identity.id))?;
+        names::publish(self.deployment)
     }
 
     /// Removes the machine without a word to its jobs.
@@ -293,7 +374,12 @@ impl Worker<'_> {
     }
 }
 
-fn stopped_marker(directory: &InstanceDir) -> std::path::PathBuf {
+fn new_disk(wanted: &Wanted) -> Disk {
+    let id = uuid::Uuid::new_v4().to_string();
+    Disk { id, mib: wanted.disk_mib, type_name: wanted.disk_type.clone() }
+}
+
+fn stopped_marker(directory: &InstanceDir) -> PathBuf {
     directory.monit().join("stopped")
 }
 

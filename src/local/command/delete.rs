@@ -7,8 +7,10 @@ use anyhow::{Context, Result};
 use super::{Scripts, Session};
 use crate::atomic_file;
 use crate::local::address::Registry;
-use crate::local::preparation;
+use crate::local::model::NetworkMode;
 use crate::local::state::Deployment;
+use crate::local::{network, preparation};
+use crate::report::Complaint;
 
 /// Stops and removes all instances. Disks are moved aside, generated variables stay where they are: both
 /// may be wanted again.
@@ -20,6 +22,14 @@ pub fn run(session: &Session, scripts: Scripts) -> Result<()> {
     }
     let deployment = session.open()?;
     let name = deployment.record().name;
+    if deployment.record().instances.iter().any(|instance| instance.ignored) {
+        return Err(Complaint::refused(
+            format!("You are trying to delete deployment '{name}', which contains ignored instance(s)"),
+            "an operator wants them left alone",
+            "`etcd-local instances --details` shows them, `etcd-local unignore GROUP/ID` ends that",
+        )
+        .into());
+    }
     session.console.line(&format!("Using deployment '{name}'\n"))?;
     session.console.confirm()?;
     let _lock = session.lock("delete-deployment")?;
@@ -38,7 +48,11 @@ pub fn run(session: &Session, scripts: Scripts) -> Result<()> {
 
 fn forget(deployment: &Deployment) -> Result<()> {
     let directory = deployment.directory();
-    Registry::default().release(directory, &deployment.record().subnets)?;
+    let record = deployment.record();
+    if record.network == NetworkMode::Namespaces {
+        record.subnets.iter().try_for_each(|subnet| network::clear(*subnet))?;
+    }
+    Registry::default().release(directory, &record.subnets)?;
     for file in [directory.manifest(), preparation::shared_links_file(directory)] {
         atomic_file::remove(&file).with_context(|| format!("remove {}", file.display()))?;
     }

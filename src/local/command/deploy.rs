@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{Scripts, Session, absolute, needs_root};
-use crate::local::change::Asked;
+use crate::local::change::{Asked, DiskFate};
 use crate::local::interpolation::{self, Interpolated, Sources};
 use crate::local::preparation;
 use crate::local::state::Deployment;
+use crate::local::update::Pace;
 use crate::report::Complaint;
 
 /// What a person typed after `deploy`.
@@ -26,8 +27,12 @@ pub struct Deploy {
     pub vars_store: Option<PathBuf>,
     /// Make all machines anew.
     pub recreate: bool,
+    /// Copy persistent disks to new ones.
+    pub recreate_persistent_disks: bool,
     /// Leave pre-stop and drain out.
     pub skip_drain: bool,
+    /// How many at a time.
+    pub pace: Pace,
     /// Where built packages are, instead of `.build/packages` of the release.
     pub packages: Option<PathBuf>,
 }
@@ -56,8 +61,11 @@ pub fn run(session: &Session, typed: &Deploy) -> Result<()> {
     session.console.line(&format!("Using deployment '{name}'\n"))?;
     session.console.confirm()?;
     let _lock = session.lock(&format!("deploy of '{name}'"))?;
-    let deployment =
-        Deployment::open(&session.state, &name)?.unwrap_or_else(|| Deployment::begin(&session.state, &name));
+    let deployment = match Deployment::open(&session.state, &name)? {
+        Some(deployment) => deployment,
+        None => Deployment::begin(&session.state, &name, session.network.unwrap_or_default()),
+    };
+    session.check_network(&deployment)?;
     note_choices(session, typed, &deployment, &release)?;
     let store = deployment.record().vars_store;
     if let Some(directory) = store.parent() {
@@ -77,7 +85,12 @@ pub fn run(session: &Session, typed: &Deploy) -> Result<()> {
                 let catalog = preparation::catalog(&release)?;
                 preparation::prepare(&session.state, &deployment, manifest, Path::new("ruby"), &catalog)
             })?;
-            director.converge(&prepared, &|_| Asked { recreate: typed.recreate, ..Asked::default() })?;
+            let disk = if typed.recreate_persistent_disks { DiskFate::Renew } else { DiskFate::Keep };
+            director.converge(
+                &prepared,
+                &|_| Asked { recreate: typed.recreate, disk, ..Asked::default() },
+                typed.pace,
+            )?;
             director.record_success(&prepared, &yaml)
         },
     )

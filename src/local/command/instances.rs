@@ -73,7 +73,7 @@ fn row(known: &Instance, process: Option<&str>, state: &str, ps: bool, details: 
                 disk.to_owned(),
                 identity.index.to_string(),
                 identity.bootstrap.to_string(),
-                "false".to_owned(),
+                known.ignored.to_string(),
             ]
             .map(of_instance),
         );

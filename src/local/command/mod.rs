@@ -3,6 +3,7 @@
 pub mod delete;
 pub mod deploy;
 pub mod errand;
+pub mod ignore;
 pub mod instances;
 pub mod internal;
 pub mod logs;
@@ -19,7 +20,7 @@ use super::console::Console;
 use super::director::Director;
 use super::layout::StateDir;
 use super::manifest::Manifest;
-use super::model::Identity;
+use super::model::{Identity, NetworkMode};
 use super::preparation::{self, Prepared};
 use super::slug::Slug;
 use super::state::{self, Deployment, Lock};
@@ -49,6 +50,8 @@ pub struct Session {
     pub console: Console,
     /// `--monit-cycle`.
     pub monit_cycle: Option<Duration>,
+    /// `--network`.
+    pub network: Option<NetworkMode>,
 }
 
 impl Session {
@@ -74,14 +77,32 @@ impl Session {
                 .into());
             }
         };
-        Deployment::open(&self.state, &name)?.ok_or_else(|| {
+        let deployment = Deployment::open(&self.state, &name)?.ok_or_else(|| {
             Complaint::failed(
                 format!("Deployment '{name}' doesn't exist"),
                 format!("there is no record of it in {}", self.state.path().display()),
                 "`etcd-local deploy MANIFEST` makes it; --state-dir looks elsewhere",
             )
-            .into()
-        })
+        })?;
+        self.check_network(&deployment)?;
+        Ok(deployment)
+    }
+
+    /// Every address would change, and with it what members know each other by: that is another deployment.
+    fn check_network(&self, deployment: &Deployment) -> Result<()> {
+        let (record, asked) = (deployment.record(), self.network);
+        let Some(asked) = asked.filter(|asked| *asked != record.network) else { return Ok(()) };
+        Err(Complaint::failed(
+            format!(
+                "deployment '{}' has --network {}, not {}",
+                record.name,
+                record.network.word(),
+                asked.word()
+            ),
+            "how instances are connected is settled when a deployment is made",
+            "leave --network out, or `etcd-local delete-deployment` first",
+        )
+        .into())
     }
 
     fn lock(&self, command: &str) -> Result<Lock> {

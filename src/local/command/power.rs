@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::{Scripts, Session, identities};
 use crate::local::agent::drain::Cause;
-use crate::local::change::Asked;
+use crate::local::change::{Asked, DiskFate};
 use crate::local::director::{Director, is_service};
 use crate::local::model::Identity;
 use crate::local::slug::Slug;
 use crate::local::state::{Deployment, Desired};
+use crate::local::update::Pace;
 use crate::report::Complaint;
 
 /// Which of the four.
@@ -37,8 +38,10 @@ pub struct Power {
     pub skip_drain: bool,
     /// Work on this one instance only, whatever the others need.
     pub no_converge: bool,
-    /// Put disks aside when machines are made anew.
-    pub lose_disk: bool,
+    /// What becomes of disks when machines are made anew.
+    pub disk: DiskFate,
+    /// How many at a time.
+    pub pace: Pace,
 }
 
 /// Carries it out.
@@ -53,6 +56,9 @@ pub fn run(session: &Session, typed: &Power) -> Result<()> {
             "name one as GROUP/ID or GROUP/INDEX",
         )
         .into());
+    }
+    if typed.slug.as_ref().is_some_and(Slug::is_single) {
+        chosen.iter().try_for_each(|identity| refuse_ignored(&deployment, identity))?;
     }
     session.console.line(&format!("Using deployment '{}'\n", deployment.record().name))?;
     session.console.confirm()?;
@@ -70,19 +76,34 @@ pub fn run(session: &Session, typed: &Power) -> Result<()> {
         chosen.into_iter().filter(|identity| is_service(&prepared, &identity.group)).collect();
     note_desired(&deployment, typed.verb, &chosen)?;
     session.task(typed.verb.purpose(), &deployment, scripts, |director| {
-        director.converge(&prepared, &|identity| {
+        let asked = |identity: &Identity| {
             let asked = chosen.iter().any(|one| one.id == identity.id);
             if asked { typed.asked() } else { Asked::default() }
-        })?;
+        };
+        director.converge(&prepared, &asked, typed.pace)?;
         director.record_success(&prepared, &yaml)
     })
+}
+
+/// Of a group or of all, ignored instances are left out; one that is named is a mistake.
+fn refuse_ignored(deployment: &Deployment, identity: &Identity) -> Result<()> {
+    if !deployment.instance(&identity.id).is_some_and(|known| known.ignored) {
+        return Ok(());
+    }
+    let slug = identity.slug();
+    Err(Complaint::refused(
+        format!("You are trying to change the state of the ignored instance '{slug}'"),
+        "an operator wants it left alone",
+        format!("`etcd-local unignore {slug}` ends that"),
+    )
+    .into())
 }
 
 /// How operators want instances outlives the command, also one that is killed.
 fn note_desired(deployment: &Deployment, verb: Verb, chosen: &[Identity]) -> Result<()> {
     deployment.change(|record| {
         for instance in &mut record.instances {
-            if !chosen.iter().any(|identity| identity.id == instance.identity.id) {
+            if instance.ignored || !chosen.iter().any(|identity| identity.id == instance.identity.id) {
                 continue;
             }
             instance.desired = match (verb, instance.desired) {
@@ -111,11 +132,7 @@ fn alone(director: &Director<'_>, typed: &Power, identity: &Identity) -> Result<
 impl Power {
     /// What it asks of each chosen instance.
     fn asked(&self) -> Asked {
-        Asked {
-            restart: self.verb == Verb::Restart,
-            recreate: self.verb == Verb::Recreate,
-            lose_disk: self.lose_disk,
-        }
+        Asked { restart: self.verb == Verb::Restart, recreate: self.verb == Verb::Recreate, disk: self.disk }
     }
 }
 

@@ -26,6 +26,7 @@ pub fn run(session: &Session, slug: &Slug, command: Option<&str>) -> Result<()> 
         )
         .into());
     }
+    instance::switch_on(&directory)?;
     sandbox::enter(&directory)?;
     let mut shell = Command::new("bash");
     shell.arg("-l").current_dir("/root");

@@ -30,7 +30,7 @@ pub struct Manifest {
     pub name: String,
     /// Releases the jobs come from.
     pub releases: Vec<ReleaseUse>,
-    /// Stemcells; only their aliases matter here.
+    /// Stemcells; they are only compared here: another one means new machines.
     pub stemcells: Vec<Stemcell>,
     /// Switches of the deployment.
     pub features: Features,
@@ -59,6 +59,8 @@ pub struct ReleaseUse {
 pub struct Stemcell {
     /// The name instance groups refer to.
     pub alias: String,
+    /// Its operating system or name, and its version, as written: `ubuntu-jammy/1.445`.
+    pub release: String,
 }
 
 /// Switches of the deployment.
@@ -193,7 +195,9 @@ impl ReleaseUse {
 
 impl Stemcell {
     fn read(section: &Section<'_>) -> Result<Self> {
-        Ok(Self { alias: section.text("alias")? })
+        let system = section.optional_text("os")?.or(section.optional_text("name")?).unwrap_or_default();
+        let version = section.optional_text("version")?.unwrap_or_default();
+        Ok(Self { alias: section.text("alias")?, release: format!("{system}/{version}") })
     }
 }
 

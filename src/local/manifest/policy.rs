@@ -42,6 +42,19 @@ impl Amount {
     }
 }
 
+impl std::str::FromStr for Amount {
+    type Err = String;
+
+    /// Reads `2` or `50%`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = match text.strip_suffix('%') {
+            Some(percent) => percent.parse().map(Self::Percent),
+            None => text.parse().map(Self::Instances),
+        };
+        parsed.map_err(|_| format!("should be a number or a percentage, but is '{text}'"))
+    }
+}
+
 /// How long an instance is watched after its jobs were started: the Director sleeps `min_ms`, then polls
 /// until `max_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,13 +117,8 @@ impl UpdatePolicy {
 
 fn amount(section: &Section<'_>, key: &str) -> Result<Option<Amount>> {
     let Some(text) = section.optional_text(key)? else { return Ok(None) };
-    let parsed = match text.strip_suffix('%') {
-        Some(percent) => percent.parse().map(Amount::Percent),
-        None => text.parse().map(Amount::Instances),
-    };
-    parsed.map(Some).map_err(|_| {
-        mistake(format!("{}: '{key}' should be a number or a percentage, but is '{text}'", section.place()))
-    })
+    let parsed = text.parse::<Amount>();
+    parsed.map(Some).map_err(|fault| mistake(format!("{}: '{key}' {fault}", section.place())))
 }
 
 fn watch_time(section: &Section<'_>, key: &str) -> Result<Option<WatchTime>> {

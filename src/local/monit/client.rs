@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::supervisor::{self, DIRECTORY};
 use super::{Answer, Request, SUPERVISE};
 use crate::local::layout::InstanceDir;
-use crate::local::process;
+use crate::local::{instance as machine, process};
 
 /// How long a supervisor may take to come up.
 const UP_WAIT: Duration = Duration::from_secs(20);
@@ -50,6 +50,7 @@ pub fn ensure(instance: &InstanceDir, cycle: Duration) -> Result<()> {
         }
         ask_if_there(instance, &Request::Quit);
     }
+    machine::switch_on(instance)?;
     let log = instance.monit().join("monit.log");
     let log = OpenOptions::new()
         .create(true)

@@ -139,7 +139,8 @@ fn a_deploy_works_in_the_directors_order() {
                 zoned() + "  update: {initial_deploy_az_update_strategy: parallel, max_in_flight: 3}\n",
                 vec![new("a/0/u0/z1"), new("a/1/u1/z2")], &[],
                 &["create 2: a/u0 a/u1", "a canary 1: a/u0", "a update 1: a/u1"]) },
-        Case { circumstances: Circumstances { canaries: Some(Amount::Instances(0)), max_in_flight: Some(Amount::Percent(100)), ..Circumstances::PLAIN },
+        Case { circumstances: Circumstances {
+            pace: Pace { canaries: Some(Amount::Instances(0)), max_in_flight: Some(Amount::Percent(100)) }, ..Circumstances::PLAIN },
             ..case("the command line overrides the manifest", three(),
                 vec![changed("a/0/u0"), changed("a/1/u1")], &[], &["a update 2: a/u0 a/u1"]) },
     ];
