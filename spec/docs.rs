@@ -30,11 +30,13 @@ use page::{Block, Page, references, repository};
 
 /// Pages whose commands are typed in this order, on one deployment. The first leaves nothing behind; the
 /// second deploys again, and the others start from three members that serve, and end so.
-const TYPED: [&str; 7] = [
+const TYPED: [&str; 9] = [
     "README.md",
     "docs/deploy.md",
     "docs/etcdctl.md",
     "docs/drain.md",
+    "docs/scale.md",
+    "docs/replace-disk.md",
     "docs/certificates.md",
     "docs/recover.md",
     "docs/public-interface.md",
