@@ -9,6 +9,7 @@ missing_packages() {
   command -v ruby >/dev/null || echo ruby
   command -v unshare >/dev/null && command -v nsenter >/dev/null || echo util-linux
   command -v mount >/dev/null || echo mount
+  command -v ip >/dev/null || echo iproute2
   command -v ps >/dev/null || echo procps
   command -v useradd >/dev/null || [[ -x /usr/sbin/useradd ]] || echo passwd
   command -v protoc >/dev/null || echo protobuf-compiler
