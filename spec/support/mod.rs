@@ -11,3 +11,4 @@
 
 pub mod fleet;
 pub mod load;
+pub mod trouble;
