@@ -263,6 +263,9 @@ fn killed_all_at_once_and_started_in_any_order_quorum_returns() {
     let after = fleet.eventually("three voters, all ready", |seen| voters(seen) == 3 && all_ready(seen));
     assert_eq!(before["cluster_id"], after["cluster_id"], "order {all:?}");
     assert_eq!(member_ids(&before), member_ids(&after), "order {all:?}");
+    for slug in &all {
+        assert!(!fleet.store(slug).join("aside").exists(), "{slug} moved data aside, order {all:?}");
+    }
     let value = fleet.ssh("etcd/0", "etcdctl get survives --print-value-only").succeeded();
     assert_eq!(value.stdout, "1\n");
 }

@@ -12,3 +12,4 @@
 pub mod fleet;
 pub mod load;
 pub mod machine;
+pub mod trouble;

@@ -23,6 +23,7 @@ use super::decide::first_boot::attested;
 use super::decide::honest::honest;
 use super::decide::plan::{NonceDuty, Plan, Wait};
 use super::decide::reason::Reason;
+use super::decide::restore::pending_request;
 use super::decide::{Decision, decide, settled};
 use super::links;
 use super::listener::{self, Board, Doors};
@@ -266,6 +267,9 @@ impl Launcher<'_> {
                 fields.insert("why".to_owned(), complaint.why.into());
                 fields.insert("next".to_owned(), complaint.next.into());
             }
+            if !decision.notices.is_empty() {
+                fields.insert("notices".to_owned(), notices(decision).into());
+            }
             if let Some(until) = decision.because.until() {
                 let until = serde_json::to_value(until).context("write who ends the wait as JSON")?;
                 fields.insert("until".to_owned(), until);
@@ -314,7 +318,7 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
             _ => None,
         }),
         restored: seen.records.restored.clone(),
-        restore_request: seen.records.restore_request.as_ref().map(|request| request.id.clone()),
+        restore_request: pending_request(seen).map(str::to_owned),
         cluster_id: seen.disk.cluster_id(),
         member_id: match &seen.disk {
             Disk::Data(data) => Some(data.member_id),
@@ -331,25 +335,23 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
     }
 }
 
+/// What a person should know besides, each in a sentence.
+fn notices(decision: &Decision) -> Vec<String> {
+    decision.notices.iter().map(ToString::to_string).collect()
+}
+
 /// The same message is logged once and then once a minute.
 #[derive(Default)]
 struct Told {
-    last: Option<(String, Duration)>,
+    last: Option<(Vec<String>, Duration)>,
 }
 
 impl Told {
     fn tell(&mut self, decision: &Decision, now: Duration) {
-        let sentence = decision.because.sentence();
-        let repeated = self
-            .last
-            .as_ref()
-            .is_some_and(|(last, at)| *last == sentence && now.saturating_sub(*at) < REPEAT_AFTER);
-        if repeated {
+        if !self.is_due(decision, now) {
             return;
         }
-        self.last = Some((sentence.clone(), now));
-        let mut fields =
-            json!({"row": decision.row.number(), "plan": decision.plan.name(), "because": sentence});
+        let mut fields = json!({"row": decision.row.number(), "plan": decision.plan.name(), "because": decision.because.sentence()});
         if let Some(complaint) = decision.because.complaint() {
             fields["why"] = complaint.why.into();
             fields["next"] = complaint.next.into();
@@ -359,6 +361,22 @@ impl Told {
             Plan::Wait(_) => journal::warn("launch waits", &fields),
             _ => journal::info("launch decided", &fields),
         }
+        for notice in notices(decision) {
+            journal::warn("launch noticed something that changes nothing", &json!({"notice": notice}));
+        }
+    }
+
+    fn is_due(&mut self, decision: &Decision, now: Duration) -> bool {
+        let mut words = notices(decision);
+        words.push(decision.because.sentence());
+        let repeated = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| *last == words && now.saturating_sub(*at) < REPEAT_AFTER);
+        if !repeated {
+            self.last = Some((words, now));
+        }
+        !repeated
     }
 }
 
@@ -392,4 +410,42 @@ fn only_launcher(paths: &Paths) -> anyhow::Result<Flock<File>> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decide::Notice;
+    use super::super::decide::row::Row;
+    use super::super::decide::waiting::Waiting;
+    use super::*;
+
+    fn waiting(notices: Vec<Notice>) -> Decision {
+        Decision {
+            row: Row::NothingToGoBy,
+            plan: Plan::Wait(Wait { nonce: NonceDuty::Keep }),
+            because: Reason::Waiting(Waiting::OwnNonce),
+            rests_on: None,
+            notices,
+        }
+    }
+
+    #[test]
+    fn the_same_words_are_due_once_a_minute_and_a_new_notice_at_once() {
+        let mut told = Told::default();
+        let ignored =
+            || vec![Notice::RequestIgnored { request: "r1".to_owned(), why: "it has expired".to_owned() }];
+        let at = Duration::from_secs;
+
+        let steps = [
+            (0, vec![], true),
+            (59, vec![], false),
+            (60, vec![], true),
+            (61, ignored(), true),
+            (62, ignored(), false),
+            (63, vec![], true),
+        ];
+        for (second, notices, due) in steps {
+            assert_eq!(told.is_due(&waiting(notices), at(second)), due, "at second {second}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::super::claim::Claim;
 use super::super::decide;
 use super::super::plan::{FirstBootNote, Plan, Promotion, Validation};
+use super::super::restore::pending_request;
 use super::super::step::Step;
 use super::super::waiting::{Missing, Waiting};
 use super::super::{Decision, Notice, reason::Reason};
@@ -322,6 +323,23 @@ fn strays_other_urls_and_ignored_requests_are_told_and_change_nothing() {
 
     let ignored = case(8, "start", "expired", &[data(OURS), request(|r| r.expires_unix_secs = NOW)]);
     assert_eq!(ignored.notices[0].to_string(), "restore request r1 counts for nothing: it has expired");
+}
+
+/// The others go by what `/state` tells: a request that counts for nothing must not be offered to them.
+#[test]
+fn only_a_request_that_counts_is_told_to_the_others() {
+    let told = |changes: &[Change]| pending_request(&with(changes)).map(str::to_owned);
+
+    assert_eq!(told(&[request(|_| {})]).as_deref(), Some("r1"));
+    assert_eq!(told(&[request(|_| {}), restored("r1")]), None);
+    assert_eq!(told(&[request(|r| r.expires_unix_secs = NOW)]), None);
+    assert_eq!(
+        told(&[request(|r| {
+            r.members.remove(&id("a"));
+        })]),
+        None
+    );
+    assert_eq!(told(&[]), None);
 }
 
 #[test]
