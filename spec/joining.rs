@@ -7,7 +7,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use etcd_release::etcd::id::{ClusterId, MemberId, PeerUrl};
 use etcd_release::lifecycle::launch::decide::plan::{
@@ -16,6 +16,7 @@ use etcd_release::lifecycle::launch::decide::plan::{
 use etcd_release::lifecycle::launch::decide::step::Step;
 use support::fleet::{Fleet, all_ready, voters};
 use support::load::{Load, assert_nothing_lost, member_ids};
+use support::trouble::id_of;
 
 /// The steps of a join, as the plan itself tells them.
 fn join_steps() -> Vec<Step> {
@@ -35,15 +36,6 @@ fn replace_steps() -> Vec<Step> {
     .steps()
 }
 
-/// Names the place where the launcher of an instance dies next.
-fn arm(fleet: &Fleet, slug: &str, step: Step) {
-    let records = fleet.store(slug).join(".launcher");
-    fs::create_dir_all(&records).expect("make the directory of records");
-    let owner = fs::metadata(fleet.store(slug)).expect("a store");
-    std::os::unix::fs::chown(&records, Some(owner.uid()), Some(owner.gid())).expect("give it to its owner");
-    fs::write(records.join("fail-point"), step.fail_point()).expect("name a fail point");
-}
-
 fn armed(fleet: &Fleet, slug: &str) -> bool {
     fleet.store(slug).join(".launcher/fail-point").exists()
 }
@@ -59,7 +51,7 @@ fn begins_again(steps: &[Step], spoil: impl Fn(&Fleet, &str)) {
     for step in steps {
         fleet.cli(&["stop", &victim, "--no-converge"]).succeeded();
         spoil(&fleet, &victim);
-        arm(&fleet, &victim, *step);
+        fleet.arm(&victim, &step.fail_point());
 
         fleet.cli(&["start", &victim, "--no-converge"]);
 
@@ -72,10 +64,6 @@ fn begins_again(steps: &[Step], spoil: impl Fn(&Fleet, &str)) {
     let report = load.finish();
     assert_nothing_lost(&fleet, &report);
     assert_eq!(report.failed_writes, 0, "the others served all the while: {:?}", report.longest_gap);
-}
-
-fn id_of(slug: &str) -> &str {
-    slug.split('/').nth(1).expect("group/id")
 }
 
 fn peer_url(slug: &str) -> String {
@@ -93,13 +81,8 @@ fn remove_entry(fleet: &Fleet, slug: &str) {
 
 /// Takes the whole store away, to where the test can look at it.
 fn lose_disk(fleet: &Fleet, slug: &str) {
-    let store = fleet.store(slug);
-    let kept =
-        (0..).map(|number| fleet.state_dir().join(format!("lost-{number}"))).find(|path| !path.exists());
-    let owner = fs::metadata(&store).expect("a store");
-    fs::rename(&store, kept.expect("numbers do not end")).expect("lose the disk's content");
-    fs::create_dir(&store).expect("an empty disk");
-    std::os::unix::fs::chown(&store, Some(owner.uid()), Some(owner.gid())).expect("give it to its owner");
+    static LOST: AtomicU32 = AtomicU32::new(0);
+    fleet.empty_store(slug, &format!("lost-{}", LOST.fetch_add(1, Ordering::Relaxed)));
 }
 
 #[test]
@@ -134,7 +117,7 @@ fn killed_before_each_step_of_going_on_with_a_join_it_is_not_added_twice() {
 #[test]
 fn killed_before_each_step_of_a_rejoin_its_data_is_kept_and_it_becomes_a_new_member() {
     let aside = Aside { reason: AsideReason::Removed, records: RecordsToo::Move };
-    begins_again(&Plan::Rejoin(aside).steps(), |fleet, victim| remove_entry(fleet, victim));
+    begins_again(&Plan::Rejoin(aside).steps(), remove_entry);
 }
 
 fn damage(fleet: &Fleet, victim: &str) {

@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::Value;
 use support::fleet::{Fleet, all_ready, voters};
 use support::load::{Load, assert_nothing_lost, member_ids, write_once};
+use support::trouble::{id_of, property};
 
 /// Both names of the group in the certificates, from the first deploy on.
 const NAMES: &str = "
@@ -44,12 +45,6 @@ const NO_HOLDING: &str = "
   path: /instance_groups/name=etcd/jobs/name=etcd/properties/hold_timeout?
   value: 1s
 ";
-
-fn property(name: &str, value: &str) -> String {
-    format!(
-        "- type: replace\n  path: /instance_groups/name=etcd/jobs/name=etcd/properties/{name}?\n  value: {value}\n"
-    )
-}
 
 fn group(key: &str, value: &str) -> String {
     format!("- type: replace\n  path: /instance_groups/name=etcd/{key}\n  value: {value}\n")
@@ -214,7 +209,7 @@ fn each_way_out_of_a_held_deploy_works_as_it_is_written() {
         fleet.add_ops_text("change.yml", &property("snapshot_count", &snapshot_count.to_string()));
         fleet.deploy().failed();
         let refused = fleet.log(&others[0], "pre-stop.stderr.log");
-        let id = last.split('/').nth(1).expect("group/id");
+        let id = id_of(last);
         assert!(refused.contains("stopping this member would take the quorum"), "{refused}");
         assert!(refused.contains(id), "{refused}");
         assert!(write_once(fleet, "held", "serving"), "the refusal kept the quorum");
@@ -267,10 +262,7 @@ fn cut_off_members_start_on_their_data_and_empty_ones_wait_whatever_the_flag_say
     // Without it: it waits although bootstrap is on, and is replaced when it sees the others again.
     fleet.cli(&["stop", &victim, "--no-converge"]).succeeded();
     let store = fleet.store(&victim);
-    let owner = fs::metadata(&store).expect("a store");
-    fs::rename(&store, fleet.state_dir().join("lost")).expect("lose the disk's content");
-    fs::create_dir(&store).expect("an empty disk");
-    std::os::unix::fs::chown(&store, Some(owner.uid()), Some(owner.gid())).expect("give it to its owner");
+    fleet.empty_store(&victim, "lost");
     fleet.cut(&[&victim]);
     fleet.cli(&["start", &victim, "--no-converge"]);
     fleet.eventually_from(&victim, "a launcher that waits", |seen| {

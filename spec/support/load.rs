@@ -113,12 +113,13 @@ impl Drop for Load {
     }
 }
 
+/// Never the same twice, so that a watch can tell the writes of one load from those of the next.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 async fn work(members: &mut Members, stop: &AtomicBool) -> Report {
     let mut report = Report::default();
     let mut client: Option<EtcdClient> = None;
     let mut last = Instant::now();
-    // Never the same twice, so that a watch can tell the writes of one load from those of the next.
-    static NEXT: AtomicU64 = AtomicU64::new(1);
     while !stop.load(Ordering::Relaxed) {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // A hundred keys, so that restarts compare more than one, and old values are overwritten.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use serde::Serialize;
 
 use super::connect::{ConnectError, Target};
 use super::http::{self, Answer};
@@ -16,13 +17,14 @@ const GAUGE: &str = "etcd_network_active_peers{";
 /// Begins a line that every etcd writes, whatever it is connected to.
 const ETCDS_OWN: &str = "etcd_server_has_leader ";
 
-/// Whether etcd is connected to a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Connection {
-    /// Not now.
-    Inactive,
-    /// At least one stream is open.
-    Active,
+/// Whether a member's connection to a peer is up. It drops within about two seconds of that peer's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connected {
+    /// None.
+    Down,
+    /// At least one active connection.
+    Up,
 }
 
 /// Why the connections of a member are unknown. Unknown is never "not connected".
@@ -42,11 +44,11 @@ pub async fn active_peers(
     target: &Target,
     tls: Arc<ClientConfig>,
     limit: Duration,
-) -> Result<BTreeMap<MemberId, Connection>, ActivePeersError> {
+) -> Result<BTreeMap<MemberId, Connected>, ActivePeersError> {
     page(&http::get(target, "/metrics", tls, limit).await?).map_err(ActivePeersError::Page)
 }
 
-fn page(answer: &Answer) -> Result<BTreeMap<MemberId, Connection>, String> {
+fn page(answer: &Answer) -> Result<BTreeMap<MemberId, Connected>, String> {
     if answer.status != 200 {
         return Err(format!("answered {}", answer.status));
     }
@@ -65,19 +67,19 @@ fn page(answer: &Answer) -> Result<BTreeMap<MemberId, Connection>, String> {
 }
 
 /// `Local="8211f1d0f64f3269",Remote="91bc3c398fb3c146"} 1`.
-fn peer(line: &str) -> Option<(MemberId, Connection)> {
+fn peer(line: &str) -> Option<(MemberId, Connected)> {
     let (labels, value) = line.split_once("} ")?;
     let remote =
         labels.split(',').find_map(|label| label.trim().strip_prefix("Remote=\"")?.strip_suffix('"'))?;
     let count: f64 = value.split_ascii_whitespace().next()?.parse().ok()?;
-    Some((remote.parse().ok()?, if count > 0.0 { Connection::Active } else { Connection::Inactive }))
+    Some((remote.parse().ok()?, if count > 0.0 { Connected::Up } else { Connected::Down }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(status: u16, body: &str) -> Result<BTreeMap<MemberId, Connection>, String> {
+    fn of(status: u16, body: &str) -> Result<BTreeMap<MemberId, Connected>, String> {
         page(&Answer { status, cluster_id: None, body: body.as_bytes().to_vec() })
     }
 
@@ -94,8 +96,8 @@ etcd_server_has_leader 1
     #[test]
     fn the_gauge_is_read_as_etcd_writes_it() {
         let expected = BTreeMap::from([
-            (MemberId(0x91bc_3c39_8fb3_c146), Connection::Inactive),
-            (MemberId(0xfd42_2379_fda5_0e48), Connection::Active),
+            (MemberId(0x91bc_3c39_8fb3_c146), Connected::Down),
+            (MemberId(0xfd42_2379_fda5_0e48), Connected::Up),
         ]);
 
         assert_eq!(of(200, PAGE), Ok(expected));

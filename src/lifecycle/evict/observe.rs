@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::decide::{Attested, Seen, suspects};
-use crate::etcd::active_peers::{Connection, active_peers};
+use crate::etcd::active_peers::{Connected, active_peers};
 use crate::etcd::client::EtcdClient;
 use crate::etcd::connect::{ConnectError, Target};
 use crate::etcd::id::{MemberId, PeerUrl};
@@ -124,7 +124,7 @@ impl Question {
         let disconnected = self
             .members
             .iter()
-            .filter(|id| **id != self.member.id && peers.get(id) != Some(&Connection::Active))
+            .filter(|id| **id != self.member.id && peers.get(id) != Some(&Connected::Up))
             .copied()
             .collect();
         let attested = Attested { link_hash: state.link_hash.0, link: state.link, disconnected };

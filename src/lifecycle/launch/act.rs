@@ -179,18 +179,18 @@ impl Actor<'_> {
         seen: &Observation,
         carried: &mut Carried,
     ) -> anyhow::Result<Result<(), Obstacle>> {
-        let done = match step {
+        match step {
             Step::TakeMutex => return Ok(self.take_turn(plan, seen, carried).await),
             Step::ProbePeers => return Ok(self.probe(plan, seen).await),
             Step::MemberRemove => return Ok(self.remove_dead(plan, seen, carried).await),
             Step::MemberAdd => return Ok(self.add(seen, carried).await),
+            Step::MoveAside => return self.move_aside(plan, carried),
             Step::Promote => self.promote(member_id(plan, carried)?, seen).await,
             Step::ReleaseMutex => self.end_turn(seen, carried).await,
             Step::AnnouncePeerUrl => self.announce(member_id(plan, carried)?).await,
-            Step::MoveAside => return self.move_aside(plan, carried),
             _ => self.note(step, plan, carried)?,
-        };
-        Ok(Ok(done))
+        }
+        Ok(Ok(()))
     }
 
     /// Steps that write a file of ours.
@@ -203,8 +203,9 @@ impl Actor<'_> {
                 records::write(paths, &NonceFile { nonce })?;
             }
             (Step::RetireRecords, _) => {
-                let to = carried.moved.take();
-                let to = aside::retire_records(paths, to, clear(plan)?.reason, jiff::Timestamp::now())?;
+                let beside = carried.moved.take();
+                let now = jiff::Timestamp::now();
+                let to = aside::retire_records(paths, beside.as_deref(), clear(plan)?.reason, now)?;
                 journal::info("the records of that data are with it now", &json!({"to": to}));
             }
             (Step::WriteBootstrapRecord, Plan::Bootstrap(bootstrap)) => {

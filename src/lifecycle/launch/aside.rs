@@ -35,11 +35,11 @@ pub fn move_member(paths: &Paths, reason: AsideReason, now: jiff::Timestamp) -> 
 /// nothing was moved in this run. A restore request stays: it is about what comes next.
 pub fn retire_records(
     paths: &Paths,
-    beside: Option<PathBuf>,
+    beside: Option<&Path>,
     reason: AsideReason,
     now: jiff::Timestamp,
 ) -> io::Result<PathBuf> {
-    let target = match beside.as_deref().and_then(Path::parent) {
+    let target = match beside.and_then(Path::parent) {
         Some(directory) => directory.to_owned(),
         None => fresh_directory(&paths.aside(), reason, now)?,
     };
@@ -145,7 +145,7 @@ mod tests {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let moved = move_member(&paths, AsideReason::Removed, now).unwrap();
 
-        let target = retire_records(&paths, moved.clone(), AsideReason::Removed, now).unwrap();
+        let target = retire_records(&paths, moved.as_deref(), AsideReason::Removed, now).unwrap();
 
         assert_eq!(Some(target.as_path()), moved.as_deref().and_then(Path::parent));
         assert!(target.join("join.json").exists() && target.join("nonce.json").exists());

@@ -92,7 +92,7 @@ impl Actor<'_> {
         let mut questions = tokio::task::JoinSet::new();
         for peer in self.job.others() {
             let instance = InstanceId(peer.instance.clone());
-            let runs = seen.others.get(&instance).is_some_and(|other| healthy(&other.etcd.got()));
+            let runs = seen.others.get(&instance).is_some_and(|other| healthy(other.etcd.got()));
             if !runs {
                 continue;
             }
@@ -293,7 +293,7 @@ impl Actor<'_> {
     }
 }
 
-fn healthy(answer: &Option<&EtcdAnswer>) -> bool {
+fn healthy(answer: Option<&EtcdAnswer>) -> bool {
     matches!(answer, Some(EtcdAnswer::Healthy(_)))
 }
 

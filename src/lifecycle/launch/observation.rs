@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use super::attestation::{DiskClass, InstanceId, LinkHash, PeerState};
 use super::decide::claim::Claim;
 use super::records::Records;
+pub use crate::etcd::active_peers::Connected;
 use crate::etcd::connect::ConnectError;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::member::Member;
@@ -350,17 +351,6 @@ pub struct Healthy {
     /// Whom the *leader* is connected to (etcd's metric `etcd_network_active_peers`): present in one answer
     /// of the cluster, and only if the leader was asked and told.
     pub connected: Option<BTreeMap<MemberId, Connected>>,
-}
-
-/// Whether the leader's peer connection to a member is up. It drops within about two seconds of the
-/// member's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Connected {
-    /// At least one active connection.
-    Up,
-    /// None.
-    Down,
 }
 
 /// `GET /members` on a peer port, with the cluster id of its header. Local: may be stale.

@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attestation::{InstanceId, LinkHash, PeerState};
 use super::observation::{
-    Answer, Backup, Connected, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own,
-    Process, Seen, Unreachable,
+    Answer, Backup, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own, Process,
+    Seen, Unreachable,
 };
 use super::record_files;
 use crate::datadir::{self, Found};
-use crate::etcd::active_peers::{Connection, active_peers};
+use crate::etcd::active_peers::active_peers;
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::etcd::connect::Target;
 use crate::etcd::http;
@@ -113,7 +113,7 @@ impl Observer<'_> {
             let (tls, limit) = (&self.reach.http_as_admin, self.job.properties.observe_timeout);
             // An answer that does not come leaves the question open, which never counts as dead or old.
             let peers = active_peers(&target, tls.clone(), limit).await;
-            healthy.connected = peers.ok().map(|peers| peers.into_iter().map(connected).collect());
+            healthy.connected = peers.ok();
             healthy.cluster_version = cluster_version(&target, tls.clone(), limit).await;
         }
     }
@@ -218,18 +218,10 @@ impl Observer<'_> {
 /// before, and it removes nobody.
 fn needs_the_leader(seen: &Observation) -> bool {
     match &seen.disk {
-        Disk::Data(disk) => !disk.cluster_version.is_some_and(|found| found.line() == seen.own.binary.line()),
+        Disk::Data(disk) => disk.cluster_version.is_none_or(|found| found.line() != seen.own.binary.line()),
         Disk::Empty { .. } | Disk::Partial { .. } | Disk::Damaged { .. } => true,
         Disk::Unmounted | Disk::Foreign { .. } => false,
     }
-}
-
-fn connected((member, connection): (MemberId, Connection)) -> (MemberId, Connected) {
-    let connected = match connection {
-        Connection::Active => Connected::Up,
-        Connection::Inactive => Connected::Down,
-    };
-    (member, connected)
 }
 
 /// The version of the cluster, as etcd tells it on `/version`; `None` while undecided or unknown.

@@ -180,7 +180,7 @@ impl Refusal {
     pub const fn anchor(&self) -> &'static str {
         match self {
             Self::AlreadyRunning { .. } => "never-twice",
-            Self::Unmounted | Self::Foreign { .. } => "files",
+            Self::Unmounted | Self::Foreign { .. } | Self::NoRoom { .. } => "files",
             Self::WrongVersion { .. } => "versions",
             Self::Removed { .. } => "removed",
             Self::WrongCluster { .. } | Self::LoneVoter { .. } | Self::TwoClusters { .. } => "wrong-cluster",
@@ -188,7 +188,6 @@ impl Refusal {
             Self::UrlInUse { .. } => "replace",
             Self::BackupExists { .. } => "bootstrap",
             Self::NotTrusted { .. } => "probe",
-            Self::NoRoom { .. } => "files",
             Self::NotYet { .. } => "launch",
         }
     }

@@ -323,23 +323,9 @@ impl Waiting {
                 "only members that still have their data can bring quorum back".to_owned(),
                 format!("start the instances that have data; if too few are left, {RESTORE}"),
             ),
-            Self::MutexHeld { then } => (
-                format!("'{then}' waits: another instance of the cluster joins, leaves or stops"),
-                "membership changes one at a time, else two could each take what the other counts on".to_owned(),
-                "nothing: its turn comes by itself, at the latest half a minute after the other one died".to_owned(),
-            ),
-            Self::NotAccepted { step, why } => (
-                format!("the cluster does not take '{step}' now: {why}"),
-                "etcd refuses changes that could cost its quorum, also for five seconds after members connected"
-                    .to_owned(),
-                "nothing for a moment; if it lasts, `etcd-status` shows which member is missing: start it, or remove it for good with `etcdctl member remove`"
-                    .to_owned(),
-            ),
-            Self::NotReached { url, by } => (
-                format!("members cannot reach this instance at {url}: {}", who(by)),
-                "a member that others cannot reach counts against quorum all the same; it was not added".to_owned(),
-                "look at DNS, routes and firewalls between those instances".to_owned(),
-            ),
+            Self::MutexHeld { then } => mutex_held(then),
+            Self::NotAccepted { step, why } => not_accepted(*step, why),
+            Self::NotReached { url, by } => not_reached(url, by),
             Self::FirstBootUnseen { by } => (
                 format!(
                     "{by} takes part in a first boot that names this disk, but its members cannot be seen yet"
@@ -356,6 +342,32 @@ impl Waiting {
             ),
         }
     }
+}
+
+fn mutex_held(then: &str) -> (String, String, String) {
+    (
+        format!("'{then}' waits: another instance of the cluster joins, leaves or stops"),
+        "membership changes one at a time, else two could each take what the other counts on".to_owned(),
+        "nothing: its turn comes by itself, at the latest half a minute after the other one died".to_owned(),
+    )
+}
+
+fn not_accepted(step: Step, why: &str) -> (String, String, String) {
+    (
+        format!("the cluster does not take '{step}' now: {why}"),
+        "etcd refuses changes that could cost its quorum, also for five seconds after members connected"
+            .to_owned(),
+        "nothing for a moment; if it lasts, `etcd-status` shows which member is missing: start it, or remove it for good with `etcdctl member remove`"
+            .to_owned(),
+    )
+}
+
+fn not_reached(url: &PeerUrl, by: &BTreeMap<InstanceId, String>) -> (String, String, String) {
+    (
+        format!("members cannot reach this instance at {url}: {}", who(by)),
+        "a member that others cannot reach counts against quorum all the same; it was not added".to_owned(),
+        "look at DNS, routes and firewalls between those instances".to_owned(),
+    )
 }
 
 fn not_safe(cluster_id: ClusterId, member_id: MemberId, why: &Unsafe) -> (String, String, String) {
