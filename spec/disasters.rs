@@ -459,6 +459,7 @@ fn found_another_cluster(fleet: &Fleet, slug: &str) {
 /// etcd takes one learner at a time. A joiner that died between `member add` and its first start leaves
 /// one that nobody else may remove: it could come back at any moment.
 #[test]
+#[cfg_attr(not(feature = "long"), ignore = "long tier")]
 fn a_joiner_that_died_after_it_was_added_blocks_the_next_only_until_it_is_back() {
     let fleet = Fleet::new(&[BOOTSTRAP]).deployed();
     let slugs = fleet.slugs();
@@ -496,6 +497,7 @@ fn a_joiner_that_died_after_it_was_added_blocks_the_next_only_until_it_is_back()
 /// The predecessors' scripts parsed `member list` by columns and fell over the empty name of a member that
 /// never started; and they added voters, so that a joiner that could not start took the quorum away.
 #[test]
+#[cfg_attr(not(feature = "long"), ignore = "long tier")]
 fn neither_an_entry_that_nobody_runs_nor_a_joiner_that_cannot_start_costs_a_write() {
     let mut fleet = Fleet::new(&[BOOTSTRAP]).with_monit_cycle("1");
     fleet.add_ops_text(
