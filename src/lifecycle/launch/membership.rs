@@ -236,23 +236,21 @@ impl Actor<'_> {
         }
     }
 
-    /// The members that answered as healthy, the leader first.
+    /// Where to ask for changes: the leader first, then who answered as healthy, then the rest of the link,
+    /// since who did not serve when it was asked may do so now.
     fn serving(&self, seen: &Observation) -> Vec<Target> {
-        let mut leaders = Vec::new();
-        let mut followers = Vec::new();
+        let (mut leaders, mut followers, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for peer in self.job.others() {
             let answer =
                 seen.others.get(&InstanceId(peer.instance.clone())).and_then(|other| other.etcd.got());
-            match answer {
-                Some(EtcdAnswer::Healthy(healthy)) if healthy.leader == healthy.answered_by => {
-                    leaders.push(reach::etcd(peer));
-                }
-                Some(EtcdAnswer::Healthy(_)) => followers.push(reach::etcd(peer)),
-                Some(EtcdAnswer::NoLeader { .. } | EtcdAnswer::Learner) | None => {}
-            }
+            let rank = match answer {
+                Some(EtcdAnswer::Healthy(healthy)) if healthy.leader == healthy.answered_by => &mut leaders,
+                Some(EtcdAnswer::Healthy(_)) => &mut followers,
+                Some(EtcdAnswer::NoLeader { .. } | EtcdAnswer::Learner) | None => &mut rest,
+            };
+            rank.push(reach::etcd(peer));
         }
-        leaders.append(&mut followers);
-        leaders
+        [leaders, followers, rest].concat()
     }
 
     /// The connection of the step before, or a new one.
