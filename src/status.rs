@@ -15,6 +15,7 @@ use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::member::Member;
 use crate::job::config::{JobConfig, Peer};
 use crate::job::reach::{self, Reach};
+use crate::lifecycle::launch::listener::CatchingUp;
 use crate::lifecycle::launcher_page;
 
 /// The version of the JSON this tool prints. Fields are added, never changed, within one version.
@@ -67,6 +68,8 @@ pub struct Decision {
     pub disk: String,
     /// How far it is.
     pub progress: String,
+    /// How far a learner is, while it catches up with the leader.
+    pub catching_up: Option<CatchingUp>,
 }
 
 /// What an etcd says of itself.
@@ -176,6 +179,7 @@ fn decision(state: &Value) -> Decision {
         because: text("because"),
         disk: text("disk"),
         progress: text("progress"),
+        catching_up: serde_json::from_value(state["catching_up"].clone()).ok(),
     }
 }
 
@@ -235,6 +239,9 @@ pub fn table(status: &ClusterStatus) -> String {
             )),
             Err(why) => line(format_args!("  launcher  {why}")),
         }
+        if let Ok(Decision { catching_up: Some(CatchingUp { applied, of }), .. }) = &instance.launcher {
+            line(format_args!("  learner   has {applied} of {of} raft entries"));
+        }
         if let Err(why) = &instance.ready {
             line(format_args!("  ready     no: {why}"));
         }
@@ -259,6 +266,7 @@ mod tests {
                     because: "its own cluster serves and lists it".to_owned(),
                     disk: "data".to_owned(),
                     progress: "success".to_owned(),
+                    catching_up: None,
                 })
             } else {
                 Err(down())
