@@ -18,7 +18,7 @@ use super::observation::{EtcdAnswer, Observation};
 use super::observe::unix_ms;
 use super::probe::{self, Outcome, Probed, Verdict};
 use super::turn::{self, Turn, Ways};
-use crate::etcd::client::{EtcdClient, EtcdError};
+use crate::etcd::client::{EtcdClient, EtcdError, Status};
 use crate::etcd::connect::Target;
 use crate::etcd::id::MemberId;
 use crate::job::reach;
@@ -175,7 +175,12 @@ impl Actor<'_> {
                     return;
                 }
                 Err(error) => {
-                    let progress = self.catching_up(&members).await;
+                    let status = self.own_status().await;
+                    if status.as_ref().is_some_and(|status| !status.is_learner && status.leader.is_some()) {
+                        // Somebody else promoted it, or the disk told of earlier times.
+                        return;
+                    }
+                    let progress = self.catching_up(status, &members).await;
                     self.doors.board.post_catching_up(progress);
                     if told.elapsed() >= TELL_EVERY {
                         told = tokio::time::Instant::now();
@@ -193,11 +198,15 @@ impl Actor<'_> {
         self.leader(members).await?.promote(own).await
     }
 
-    /// How far this learner's log reaches, and the leader's.
-    async fn catching_up(&self, members: &[Target]) -> Option<CatchingUp> {
+    async fn own_status(&self) -> Option<Status> {
         let own = reach::own_etcd(self.job);
         let mut own = EtcdClient::connect(&own, self.reach.grpc.clone(), self.limit()).await.ok()?;
-        let applied = own.status().await.ok()?.raft_applied_index;
+        own.status().await.ok()
+    }
+
+    /// How far this learner's log reaches, and the leader's.
+    async fn catching_up(&self, own: Option<Status>, members: &[Target]) -> Option<CatchingUp> {
+        let applied = own?.raft_applied_index;
         let of = self.leader(members).await.ok()?.status().await.ok()?.raft_index;
         Some(CatchingUp { applied, of })
     }
