@@ -8,8 +8,16 @@
 
 #[path = "bench/figure.rs"]
 mod figure;
+#[path = "bench/hand_over.rs"]
+mod hand_over;
+#[path = "bench/inside.rs"]
+mod inside;
+#[path = "bench/join.rs"]
+mod join;
 #[path = "bench/launch.rs"]
 mod launch;
+#[path = "bench/leave.rs"]
+mod leave;
 #[path = "bench/memory.rs"]
 mod memory;
 #[path = "bench/place.rs"]
@@ -18,11 +26,15 @@ mod place;
 mod rolling;
 #[path = "bench/samples.rs"]
 mod samples;
+#[path = "bench/scaling.rs"]
+mod scaling;
 #[path = "bench/sizes.rs"]
 mod sizes;
 mod support;
 #[path = "bench/wrapper.rs"]
 mod wrapper;
+#[path = "bench/writer.rs"]
+mod writer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +72,14 @@ enum Group {
     Memory,
     /// What clients notice of a rolling restart.
     Rolling,
+    /// How long a new instance takes to be listed, and to vote.
+    Join,
+    /// How long a member that goes for good takes to leave.
+    Leave,
+    /// How long the drain of a member that comes back takes.
+    HandOver,
+    /// What clients notice of another number of instances.
+    Scaling,
     /// How large the binaries are.
     Sizes,
 }
@@ -82,6 +102,10 @@ fn run(args: &Args) -> Result<Exit> {
             Group::Launch => launch::measure(deployed(&mut fleet, packages)),
             Group::Memory => memory::measure(deployed(&mut fleet, packages)),
             Group::Rolling => rolling::measure(deployed(&mut fleet, packages)),
+            Group::Join => join::measure(deployed(&mut fleet, packages)),
+            Group::Leave => leave::measure(deployed(&mut fleet, packages)),
+            Group::HandOver => hand_over::measure(deployed(&mut fleet, packages)),
+            Group::Scaling => scaling::measure(packages),
         };
         match measured {
             Ok(measured) => figures.extend(tell(measured)?),

@@ -4,8 +4,6 @@
 //! directory and with the configuration the launcher wrote. Why not bare etcd on a copy of the data: two
 //! processes would then answer as one member with different logs, which no cluster must see.
 
-use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,13 +12,12 @@ use anyhow::{Context, Result, bail};
 use etcd_release::etcd::client::EtcdClient;
 use etcd_release::job::config::JobConfig;
 use etcd_release::job::reach::{self, Reach};
-use etcd_release::local::bpm::vcap::Vcap;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::os::fd::AsFd;
 
 use crate::figure::Figure;
-use crate::place::{Place, Running};
+use crate::place::{LAUNCHER, Place, Running, as_vcap};
 use crate::samples::Samples;
 use crate::support::fleet::{DEADLINE, Fleet};
 
@@ -28,7 +25,6 @@ use crate::support::fleet::{DEADLINE, Fleet};
 const ROUNDS: usize = 11;
 /// How soon a refused connection is tried again.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-const LAUNCHER: &str = "/var/vcap/packages/etcd-tools/bin/etcd-launcher";
 const ETCD: &str = "/var/vcap/packages/etcd/bin/etcd";
 const CONFIGURATION: &str = "/var/vcap/data/etcd/etcd.conf.yml";
 
@@ -77,22 +73,12 @@ pub fn measure(fleet: &Fleet) -> Result<Vec<Figure>> {
 
 /// Bare and launched, the order changing with each round.
 fn one_round(place: &Place, log: &Path, round: usize) -> Result<(Times, Times)> {
-    let vcap = Vcap::find()?;
-    let as_vcap = |mut command: Command| {
-        command
-            .uid(vcap.user)
-            .gid(vcap.group)
-            .current_dir("/var/vcap/jobs/etcd")
-            .env_clear()
-            .envs(environment());
-        command
-    };
     let bare = || {
-        let mut command = as_vcap(Command::new(ETCD));
+        let mut command = as_vcap(ETCD)?;
         command.args(["--config-file", CONFIGURATION]);
         start(place, command, log)
     };
-    let launched = || start(place, as_vcap(Command::new(LAUNCHER)), log);
+    let launched = || start(place, as_vcap(LAUNCHER)?, log);
     if round.is_multiple_of(2) {
         let bare = bare()?;
         Ok((bare, launched()?))
@@ -100,16 +86,6 @@ fn one_round(place: &Place, log: &Path, round: usize) -> Result<(Times, Times)> 
         let launched = launched()?;
         Ok((bare()?, launched))
     }
-}
-
-/// What bpm gives the launcher.
-fn environment() -> BTreeMap<&'static str, &'static str> {
-    BTreeMap::from([
-        ("HOME", "/var/vcap/data/etcd"),
-        ("LANG", "en_US.UTF-8"),
-        ("PATH", "/usr/bin:/bin"),
-        ("TMPDIR", "/var/vcap/data/etcd/tmp"),
-    ])
 }
 
 /// Starts a member, waits until it serves, and stops it.

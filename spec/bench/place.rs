@@ -1,12 +1,14 @@
 //! An instance of the fleet as a place to run things in and to look at from outside.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use etcd_release::job::paths::Paths;
+use etcd_release::local::bpm::vcap::Vcap;
 use etcd_release::local::layout::{InstanceDir, StateDir};
 use etcd_release::local::sandbox;
 use nix::mount::{MsFlags, mount};
@@ -14,6 +16,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::fleet::Fleet;
+
+/// What bpm starts.
+pub const LAUNCHER: &str = "/var/vcap/packages/etcd-tools/bin/etcd-launcher";
+/// What bpm gives the launcher.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("HOME", "/var/vcap/data/etcd"),
+    ("LANG", "en_US.UTF-8"),
+    ("PATH", "/usr/bin:/bin"),
+    ("TMPDIR", "/var/vcap/data/etcd/tmp"),
+];
 
 /// One instance, from this machine.
 pub struct Place {
@@ -84,6 +96,14 @@ fn show_job_to_vcap() -> Result<()> {
         .context("cover the jobs")?;
     fs::create_dir(job).context("make a mount point for the job")?;
     sandbox::bind(&directory, job)
+}
+
+/// A program as bpm starts the launcher; to be started [inside](Place::inside).
+pub fn as_vcap(program: &str) -> Result<Command> {
+    let vcap = Vcap::find()?;
+    let mut command = Command::new(program);
+    command.uid(vcap.user).gid(vcap.group).current_dir("/var/vcap/jobs/etcd").env_clear().envs(ENVIRONMENT);
+    Ok(command)
 }
 
 /// A process that a measurement started; it ends with its guard.
