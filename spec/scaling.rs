@@ -40,7 +40,7 @@ fn came_as_learner(fleet: &Fleet, slug: &str) -> bool {
 }
 
 /// A cluster of one or two cannot write while a member restarts, and BOSH restarts every member whose link
-/// changed: for how long is a figure (docs/figures.md#scaling), not a verdict.
+/// changed: for how long is a figure (docs/figures.md#measured), not a verdict.
 #[track_caller]
 fn nothing_is_lost(fleet: &Fleet, report: &Report) {
     eprintln!(
