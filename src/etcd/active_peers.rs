@@ -14,6 +14,8 @@ use super::id::MemberId;
 
 /// The gauge: one line for each member it was ever connected to since its start.
 const GAUGE: &str = "etcd_network_active_peers{";
+/// The counter of bytes that a peer sent: a live follower answers each heartbeat of its leader.
+const RECEIVED: &str = "etcd_network_peer_received_bytes_total{";
 /// Begins a line that every etcd writes, whatever it is connected to.
 const ETCDS_OWN: &str = "etcd_server_has_leader ";
 
@@ -46,6 +48,44 @@ pub async fn active_peers(
     limit: Duration,
 ) -> Result<BTreeMap<MemberId, Connected>, ActivePeersError> {
     page(&http::get(target, "/metrics", tls, limit).await?).map_err(ActivePeersError::Page)
+}
+
+/// The same of a leader, and certain: who is connected by the gauge must also have sent something within
+/// `apart`, which is to be several heartbeats. A member that joined counts the leader it caught up from
+/// once more than it ever takes back, and calls it connected for ever (docs/contract.md#healthy).
+pub async fn heard_peers(
+    leader: &Target,
+    tls: Arc<ClientConfig>,
+    limit: Duration,
+    apart: Duration,
+) -> Result<BTreeMap<MemberId, Connected>, ActivePeersError> {
+    let first = http::get(leader, "/metrics", tls.clone(), limit).await?;
+    tokio::time::sleep(apart).await;
+    let second = http::get(leader, "/metrics", tls, limit).await?;
+    heard(&first, &second).map_err(ActivePeersError::Page)
+}
+
+fn heard(first: &Answer, second: &Answer) -> Result<BTreeMap<MemberId, Connected>, String> {
+    let (before, after) = (received(first)?, received(second)?);
+    let peers = page(second)?.into_iter().map(|(id, connected)| {
+        let silent = after.get(&id) == before.get(&id);
+        (id, if silent { Connected::Down } else { connected })
+    });
+    Ok(peers.collect())
+}
+
+/// What each peer has sent so far, as text: only a change means something.
+fn received(answer: &Answer) -> Result<BTreeMap<MemberId, String>, String> {
+    let text = std::str::from_utf8(&answer.body).map_err(|error| error.to_string())?;
+    text.lines()
+        .filter_map(|line| line.strip_prefix(RECEIVED))
+        .map(|line| {
+            let (label, value) = line.split_once("\"} ").ok_or("no value")?;
+            let id = label.strip_prefix("From=\"").ok_or("no label From")?;
+            Ok((id.parse().map_err(|_| "no member id")?, value.to_owned()))
+        })
+        .collect::<Result<_, &str>>()
+        .map_err(|why| format!("{RECEIVED}…: {why}"))
 }
 
 fn page(answer: &Answer) -> Result<BTreeMap<MemberId, Connected>, String> {
@@ -101,6 +141,23 @@ etcd_server_has_leader 1
         ]);
 
         assert_eq!(of(200, PAGE), Ok(expected));
+    }
+
+    /// Seen with 3.6.16: a leader that had once joined called a dead follower connected for minutes.
+    #[test]
+    fn who_is_called_connected_and_sends_nothing_is_not() {
+        let answer = |received: u32| {
+            let lines = format!(
+                "{PAGE}etcd_network_peer_received_bytes_total{{From=\"fd422379fda50e48\"}} {received}\n"
+            );
+            Answer { status: 200, cluster_id: None, body: lines.into_bytes() }
+        };
+        let (dead, other) = (MemberId(0x91bc_3c39_8fb3_c146), MemberId(0xfd42_2379_fda5_0e48));
+
+        let sends = heard(&answer(100), &answer(230)).unwrap();
+        assert_eq!((sends[&dead], sends[&other]), (Connected::Down, Connected::Up));
+        let silent = heard(&answer(100), &answer(100)).unwrap();
+        assert_eq!((silent[&dead], silent[&other]), (Connected::Down, Connected::Down));
     }
 
     #[test]

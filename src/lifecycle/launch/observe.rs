@@ -19,7 +19,7 @@ use super::observation::{
 };
 use super::record_files;
 use crate::datadir::{self, Found};
-use crate::etcd::active_peers::active_peers;
+use crate::etcd::active_peers::{active_peers, heard_peers};
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::etcd::connect::Target;
 use crate::etcd::http;
@@ -98,6 +98,11 @@ impl Observer<'_> {
         Ok(seen)
     }
 
+    /// Long enough for every live follower to have answered its leader.
+    fn several_heartbeats(&self) -> Duration {
+        (self.job.properties.heartbeat_interval * 5).max(Duration::from_secs(1))
+    }
+
     /// Fills in what only a leader knows, in one answer of each cluster: whom it is connected to, and the
     /// version of the cluster. The leader is found by the member list, since it need not be in the link.
     async fn ask_leaders(&self, seen: &mut Observation) {
@@ -112,7 +117,13 @@ impl Observer<'_> {
             let target = Target::named(url.host(), url.port());
             let (tls, limit) = (&self.reach.http_as_admin, self.job.properties.observe_timeout);
             // An answer that does not come leaves the question open, which never counts as dead or old.
-            let peers = active_peers(&target, tls.clone(), limit).await;
+            // Nobody else's life is of interest: a newcomer removes nobody.
+            let listed = healthy.members.iter().any(|member| member.listens_at(&self.job.own().peer_url));
+            let peers = if listed {
+                heard_peers(&target, tls.clone(), limit, self.several_heartbeats()).await
+            } else {
+                active_peers(&target, tls.clone(), limit).await
+            };
             healthy.connected = peers.ok();
             healthy.cluster_version = cluster_version(&target, tls.clone(), limit).await;
         }
