@@ -12,7 +12,7 @@ use crate::etcd::member::Member;
 use crate::etcd::version::may_open;
 use crate::job::properties::OnRemovedMember;
 use crate::lifecycle::launch::observation::{DiskData, Observation};
-use crate::lifecycle::launch::records::{BootPhase, Ending};
+use crate::lifecycle::launch::records::{BootPhase, Ending, JoinPhase};
 
 /// Rows 3–8.
 pub(super) fn decide(seen: &Observation, disk: &DiskData) -> Decision {
@@ -146,10 +146,23 @@ fn start(seen: &Observation, disk: &DiskData, entry: Option<&Member>) -> Plan {
         validation: if graceful { Validation::Sanity } else { Validation::Full },
         promotion: match entry {
             Some(entry) if entry.is_learner => Promotion::Promote,
+            None if was_learner(seen, disk) => Promotion::Promote,
             Some(_) | None => Promotion::No,
         },
         first_boot: if unfinished { FirstBootNote::Complete } else { FirstBootNote::Keep },
     })
+}
+
+/// Whether the member was a learner when this disk was last written: what there is to go by while nobody
+/// serves. One that was not promoted then would stay a learner, and etcd takes no second one
+/// (docs/contract.md#promote). To promote a voter does no harm.
+fn was_learner(seen: &Observation, disk: &DiskData) -> bool {
+    let by_disk = disk.voters.as_ref().is_some_and(|voters| !voters.contains(&disk.member_id));
+    let by_record =
+        seen.records.join.as_ref().is_some_and(|record| {
+            record.member_id == Some(disk.member_id) && record.phase < JoinPhase::Promoted
+        });
+    by_disk || by_record
 }
 
 fn with_strays(mut decision: Decision, own: ClusterId, view: &View<'_>) -> Decision {

@@ -62,7 +62,7 @@ pub struct Start {
     pub member_id: MemberId,
     /// How thoroughly the data is to be checked first.
     pub validation: Validation,
-    /// Whether the cluster lists the member as a learner.
+    /// Whether the member is a learner, says the cluster or, if nobody serves, this disk.
     pub promotion: Promotion,
     /// Whether this disk's first boot still says that etcd never had a log here.
     pub first_boot: FirstBootNote,
@@ -82,7 +82,7 @@ pub enum Validation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Promotion {
-    /// It is a voter, or nobody can say.
+    /// It is a voter, or nothing says otherwise.
     No,
     /// It is a learner.
     Promote,

@@ -1,453 +1,441 @@
 //! Instances, disks, etcd and an operator, as far as deciding needs them: a model to simulate in.
+//!
+//! Launchers look around answer by answer and act step by step, as the real ones do (`act.rs`,
+//! `membership.rs`, `run.rs`), and everything else may happen in between. A cluster is its committed log;
+//! every disk has a prefix of it, and with it the member list it knows.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod act;
+mod check;
+mod cluster;
+mod dice;
+mod disk;
+mod look;
+mod mishap;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::claim::Memory;
 use super::super::honest::honest;
-use super::super::plan::{Bootstrap, Plan};
-use super::super::step::Step;
-use super::super::{decide, first_boot};
-use super::world::*;
-use crate::etcd::id::{ClientUrl, ClusterId, MemberId, PeerUrl};
-use crate::etcd::member::Member;
-use crate::job::properties::BootstrapFlag;
-use crate::lifecycle::launch::attestation::{Nonce, PeerState};
-use crate::lifecycle::launch::observation::{
-    Answer, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Seen, Unreachable,
-};
-use crate::lifecycle::launch::records::{BootPhase, Records};
+use super::super::plan::Plan;
+use super::super::{decide, settled};
+use super::world::id;
+use crate::etcd::id::{ClusterId, MemberId};
+use crate::job::properties::{BootstrapFlag, OnRemovedMember};
+use crate::lifecycle::launch::attestation::PeerState;
+use crate::lifecycle::launch::observation::{Disk, Observation};
+use crate::lifecycle::launch::records::{Ending, ExitRecord, RECORD_VERSION};
 
-/// Reproducible randomness: the splitmix64 generator.
-pub(super) struct Dice(pub(super) u64);
+use act::Acting;
+pub(super) use check::Due;
+pub(super) use cluster::Patch;
+use cluster::{Cluster, Entry};
+pub(super) use dice::Dice;
+use disk::{Log, SimDisk};
+pub(super) use mishap::Operator;
 
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
+/// A move, in the launcher's clock: looking around among three takes two to three seconds.
+const MOVE: Duration = Duration::from_millis(300);
+/// In moves: how late the leader's metric notices that a member ended.
+const ETCD_SEES_LATE: u64 = 7;
+/// In moves: for so long must members be connected before etcd counts on them.
+const CONNECTED_FOR: u64 = 17;
+/// In moves: how long a lease lasts that nobody renews.
+const LEASE: u64 = 100;
+/// In moves: the longest pause between two looks around.
+const PAUSE: usize = 40;
+const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).expect("below a usize")
-    }
-
-    pub(super) fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-}
-
-/// A disk: what is on it, and which physical disk it is.
-#[derive(Clone, Default)]
-pub(super) struct SimDisk {
-    number: u64,
-    member: Option<(ClusterId, MemberId)>,
-    pub(super) records: Records,
-}
-
-/// What an instance is busy with.
-pub(super) enum Busy {
-    Down,
+/// What a launcher is busy with.
+enum Busy {
+    /// Looking again after this moment.
+    Pausing(u64),
     /// Gathering answers; these are still to be asked.
-    Observing(Box<Observation>, Vec<usize>),
-    /// Carrying out a plan.
-    Acting(VecDeque<Step>, Plan),
-    /// etcd's parent.
+    Looking(Box<Observation>, Vec<usize>),
+    Acting(Acting),
+    /// etcd's parent, with nothing left to do.
     Running,
-    Paused,
+}
+
+/// The mutex, as its holder knows it: ours until then, or longer if it is renewed.
+#[derive(Clone, Copy)]
+struct Turn {
+    cluster: ClusterId,
+    /// Which grant it is. The lease itself has no name.
+    grant: u64,
+    until: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Etcd {
+    Down,
+    Runs,
+}
+
+/// A launcher, and all that ends with it.
+struct Process {
+    memory: Memory,
+    turn: Option<Turn>,
+    board: Option<PeerState>,
+    busy: Busy,
 }
 
 pub(super) struct Instance {
+    name: &'static str,
+    /// How many instances it was told of.
+    link: usize,
     pub(super) disk: SimDisk,
+    /// Disks it had before.
+    drawer: Vec<SimDisk>,
     pub(super) mark: bool,
-    busy: Busy,
-    etcd: bool,
-    /// Cut off from everybody else.
-    cut_off: bool,
+    /// Who is on the other side cannot be reached.
+    side: usize,
+    stalled_until: u64,
+    process: Option<Process>,
+    /// The mutex that a launcher here holds or has left.
+    noted: Option<Turn>,
+    etcd: Etcd,
+    /// When its etcd last came or went.
+    changed: u64,
+    /// What was last told of it.
+    told: String,
 }
 
-/// What a cluster's members agree on; known to the model only.
-pub(super) struct Cluster {
-    members: BTreeMap<MemberId, PeerUrl>,
-    published: BTreeSet<MemberId>,
-    /// The disk on which each member has its log.
-    logs: BTreeMap<MemberId, u64>,
-    /// The disks that its first boot counts on, by instance.
-    founders: BTreeMap<usize, u64>,
-    served: bool,
+/// Whether what happens is printed: words cost more than all the rest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    Nothing,
+    Story,
 }
 
 pub(super) struct Fleet {
-    names: Vec<&'static str>,
-    flag: BootstrapFlag,
     pub(super) instances: Vec<Instance>,
     pub(super) clusters: BTreeMap<ClusterId, Cluster>,
-    disks_made: u64,
-    pub(super) story: Vec<String>,
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let from = self.story.len().saturating_sub(60);
-            eprintln!("what happened last:\n  {}", self.story[from..].join("\n  "));
-        }
-    }
+    flag: BootstrapFlag,
+    policy: OnRemovedMember,
+    patch: Patch,
+    /// In moves.
+    now: u64,
+    made: u64,
+    /// Logs that an operator destroyed.
+    destroyed: BTreeSet<u64>,
+    /// What happened how often.
+    pub(super) counts: BTreeMap<&'static str, usize>,
+    telling: Telling,
 }
 
 impl Fleet {
-    pub(super) fn new(size: usize) -> Self {
+    pub(super) fn new(size: usize, patch: Patch, policy: OnRemovedMember, telling: Telling) -> Self {
         let mut fleet = Self {
-            names: ["a", "b", "c", "d", "e"][..size].to_vec(),
-            flag: BootstrapFlag::On,
             instances: Vec::new(),
             clusters: BTreeMap::new(),
-            disks_made: 0,
-            story: Vec::new(),
+            flag: BootstrapFlag::On,
+            policy,
+            patch,
+            now: 0,
+            made: 0,
+            destroyed: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            telling,
         };
         for _ in 0..size {
-            let disk = fleet.fresh_disk();
-            let busy = Busy::Down;
-            fleet.instances.push(Instance { disk, mark: false, busy, etcd: false, cut_off: false });
+            fleet.add_instance();
+            fleet.instances.iter_mut().for_each(|instance| instance.link = size);
         }
         fleet
     }
 
+    fn add_instance(&mut self) {
+        let disk = self.fresh_disk();
+        self.instances.push(Instance {
+            name: NAMES[self.instances.len()],
+            link: self.instances.len() + 1,
+            disk,
+            drawer: Vec::new(),
+            mark: false,
+            side: 0,
+            stalled_until: 0,
+            process: None,
+            noted: None,
+            etcd: Etcd::Down,
+            changed: 0,
+            told: String::new(),
+        });
+    }
+
+    /// A number that nothing else has.
+    fn number(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
     pub(super) fn fresh_disk(&mut self) -> SimDisk {
-        self.disks_made += 1;
-        SimDisk { number: self.disks_made, ..SimDisk::default() }
+        SimDisk { number: self.number(), ..SimDisk::default() }
     }
 
-    fn tell(&mut self, index: usize, what: &str) {
-        self.story.push(format!("{}: {what}", self.names[index]));
-    }
-
-    // --- What can be seen.
-
-    fn serves(&self, id: ClusterId) -> bool {
-        let running = self.running(id).filter(|index| !self.instances[*index].cut_off).count();
-        self.clusters.get(&id).is_some_and(|cluster| running > cluster.members.len() / 2)
-    }
-
-    fn running(&self, id: ClusterId) -> impl Iterator<Item = usize> {
-        let runs = move |instance: &Instance| {
-            instance.etcd && instance.disk.member.is_some_and(|(cluster, _)| cluster == id)
-        };
-        (0..self.instances.len()).filter(move |index| runs(&self.instances[*index]))
-    }
-
-    pub(super) fn own_view(&self, index: usize) -> Observation {
-        let instance = &self.instances[index];
-        let history = if instance.mark { History::InitialisedBefore } else { History::Virgin };
-        let mut seen = lonely();
-        seen.own.instance = id(self.names[index]);
-        seen.own.peer_url = url(self.names[index]);
-        seen.own.link = self.names.iter().map(|name| (id(name), url(name))).collect();
-        seen.own.bootstrap = self.flag;
-        seen.records = instance.disk.records.clone();
-        seen.disk = match instance.disk.member {
-            None => Disk::Empty { history },
-            Some((cluster_id, member_id)) => Disk::Data(DiskData {
-                cluster_id,
-                member_id,
-                voters: Some(self.clusters[&cluster_id].members.keys().copied().collect()),
-                storage_version: None,
-                cluster_version: None,
-            }),
-        };
-        seen.others = BTreeMap::new();
-        seen
-    }
-
-    fn answer(&self, asking: usize, asked: usize) -> Seen {
-        let other = &self.instances[asked];
-        if other.cut_off || self.instances[asking].cut_off {
-            return failing(&Unreachable::Timeout);
-        }
-        if matches!(other.busy, Busy::Down) {
-            return silent();
-        }
-        let mut answer = silent();
-        answer.launcher = Answer::Got(self.state(asked));
-        if let (true, Some((cluster_id, member_id))) = (other.etcd, other.disk.member) {
-            let members = self.list(cluster_id);
-            answer.etcd = if self.serves(cluster_id) {
-                Answer::Got(EtcdAnswer::Healthy(Healthy {
-                    cluster_id,
-                    answered_by: member_id,
-                    leader: member_id,
-                    members: members.clone(),
-                    cluster_version: None,
-                    servers: BTreeMap::new(),
-                    connected: None,
-                }))
-            } else {
-                Answer::Failed(Unreachable::Timeout)
-            };
-            answer.members = Answer::Got(MembersAnswer { cluster_id, members });
-        }
-        answer
-    }
-
-    fn list(&self, id: ClusterId) -> Vec<Member> {
-        let cluster = &self.clusters[&id];
-        let entry = |(id, url): (&MemberId, &PeerUrl)| {
-            let published = cluster.published.contains(id);
-            let client = ClientUrl::https(url.host(), 2379);
-            Member {
-                id: *id,
-                name: Some(url.host().to_owned()),
-                peer_urls: [url.clone()].into(),
-                client_urls: published.then_some(client).into_iter().collect(),
-                is_learner: false,
+    fn tell(&mut self, index: usize, what: impl FnOnce() -> String) {
+        if self.telling == Telling::Story {
+            let (what, instance) = (what(), &mut self.instances[index]);
+            if instance.told != what {
+                println!("{} {}: {what}", self.now, instance.name);
             }
-        };
-        cluster.members.iter().map(entry).collect()
+            instance.told = what;
+        }
     }
 
-    fn state(&self, index: usize) -> PeerState {
-        let seen = self.own_view(index);
-        let planned = match &self.instances[index].busy {
-            Busy::Acting(_, Plan::Bootstrap(plan)) => Some(plan.record()),
-            Busy::Acting(..) | Busy::Down | Busy::Observing(..) | Busy::Running | Busy::Paused => None,
-        };
-        PeerState {
-            nonce: first_boot::attested(&seen.disk, &seen.records).cloned(),
-            disk: seen.disk.class(),
-            bootstrap: seen.records.bootstrap.clone().or(planned),
-            cluster_id: seen.disk.cluster_id(),
-            ..state(self.names[index])
-        }
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    // --- Who runs, who leads.
+
+    /// Whose etcd runs as a member of this cluster, of those that reach each other.
+    fn running(&self, id: ClusterId, side: usize) -> impl Iterator<Item = (usize, &Log)> {
+        self.attached(id).filter(move |(index, _)| {
+            let instance = &self.instances[*index];
+            instance.etcd == Etcd::Runs && instance.side == side
+        })
+    }
+
+    /// The disks of this cluster that etcd can be started on.
+    fn attached(&self, id: ClusterId) -> impl Iterator<Item = (usize, &Log)> {
+        let logs = self.instances.iter().map(|instance| instance.disk.intact()).enumerate();
+        logs.filter_map(move |(index, log)| Some((index, log.filter(|log| log.cluster == id)?)))
+    }
+
+    fn leader(&self, id: ClusterId, side: usize) -> Option<usize> {
+        let running: Vec<_> = self.running(id, side).collect();
+        self.clusters[&id].elect(&running)
+    }
+
+    /// Who serves, and who leads there.
+    fn serving(&self) -> Vec<(ClusterId, usize)> {
+        let sides = [0, 1].into_iter().filter(|side| self.instances.iter().any(|it| it.side == *side));
+        let pairs = sides.flat_map(|side| self.clusters.keys().map(move |id| (*id, side)));
+        pairs.filter_map(|(id, side)| Some((id, self.leader(id, side)?))).collect()
+    }
+
+    pub(super) fn anybody_serves(&self) -> bool {
+        !self.serving().is_empty()
+    }
+
+    /// The voters that the leader has been connected to for five seconds, itself included.
+    fn connected(&self, id: ClusterId, leader: usize) -> BTreeSet<MemberId> {
+        let since = |index: usize| self.instances[index].changed + CONNECTED_FOR <= self.now;
+        let voters = &self.clusters[&id].config().voters;
+        self.running(id, self.instances[leader].side)
+            .filter(|(index, log)| {
+                voters.contains(&log.member) && (*index == leader || since(*index) && since(leader))
+            })
+            .map(|(_, log)| log.member)
+            .collect()
     }
 
     // --- What happens.
 
-    /// One moment of one instance.
+    /// One moment of one launcher, and of everybody's etcd.
     pub(super) fn go_on(&mut self, index: usize, dice: &mut Dice) {
-        match std::mem::replace(&mut self.instances[index].busy, Busy::Paused) {
-            Busy::Down => self.instances[index].busy = Busy::Down,
-            Busy::Running => {
-                self.finish_boot(index);
-                self.instances[index].busy = Busy::Running;
-            }
-            Busy::Paused => {
-                let ask = (0..self.instances.len()).filter(|other| *other != index).collect();
-                self.instances[index].busy = Busy::Observing(Box::new(self.own_view(index)), ask);
-            }
-            Busy::Observing(mut seen, mut ask) => {
-                if ask.is_empty() {
-                    let decision = honest(decide(&seen));
-                    self.tell(index, &format!("row {} {}", decision.row, decision.plan.name()));
-                    let steps = decision.plan.steps().into();
-                    self.instances[index].busy = Busy::Acting(steps, decision.plan);
-                } else {
-                    let asked = ask.swap_remove(dice.below(ask.len()));
-                    let answer = self.answer(index, asked);
-                    seen.others.insert(id(self.names[asked]), answer);
-                    self.instances[index].busy = Busy::Observing(seen, ask);
-                }
-            }
-            Busy::Acting(mut steps, plan) => {
-                if let Some(step) = steps.pop_front() {
-                    self.take(index, step, &plan, dice);
-                    self.instances[index].busy = Busy::Acting(steps, plan);
-                } else if self.instances[index].etcd {
-                    self.instances[index].busy = Busy::Running;
-                }
-            }
+        self.now += 1;
+        if self.instances[index].stalled_until <= self.now {
+            self.move_on(index, dice);
         }
-        self.publish();
-    }
-
-    fn take(&mut self, index: usize, step: Step, plan: &Plan, dice: &mut Dice) {
-        let instance = &mut self.instances[index];
-        let records = &mut instance.disk.records;
-        match (step, plan) {
-            (Step::WriteNonce, _) => {
-                let mut random = [0; 16];
-                random[..8].copy_from_slice(&dice.next().to_be_bytes());
-                records.nonce = Some(Nonce::of(random));
-            }
-            (Step::WriteBootstrapRecord, Plan::Bootstrap(plan)) => records.bootstrap = Some(plan.record()),
-            (Step::CompleteBootstrapRecord, _) => {
-                if let Some(record) = &mut records.bootstrap {
-                    record.phase = BootPhase::Running;
-                }
-            }
-            (Step::RemoveExitRecord, _) => records.exit = None,
-            (Step::WriteInitialisedMark, _) => instance.mark = true,
-            (Step::WriteConfiguration, _) => {}
-            (Step::Spawn, Plan::Bootstrap(plan)) => self.found(index, plan),
-            (Step::Spawn, Plan::Start(_)) => instance.etcd = true,
-            (step, plan) => panic!("{step} of {}", plan.name()),
+        if dice.one_in(4) {
+            self.etcd_goes_on(dice);
+            self.check();
         }
     }
 
-    /// etcd with the state `new` on a disk without a member.
-    fn found(&mut self, index: usize, plan: &Bootstrap) {
-        let number = self.instances[index].disk.number;
-        assert_eq!(self.instances[index].disk.member, None, "founded on top of data");
-        let founders = self.founders(plan);
-        let cluster = self.clusters.entry(plan.cluster_id).or_insert_with(|| Cluster {
-            members: plan
-                .members
-                .values()
-                .map(|url| (MemberId::bootstrapped(&[url.clone()].into(), plan.token.as_str()), url.clone()))
-                .collect(),
-            published: BTreeSet::new(),
-            logs: BTreeMap::new(),
-            founders,
-            served: false,
-        });
-        assert!(cluster.members.contains_key(&plan.member_id), "a member of another cluster");
-        let log = cluster.logs.entry(plan.member_id).or_insert(number);
-        assert_eq!(*log, number, "member {} is back on another disk", plan.member_id);
-        self.instances[index].disk.member = Some((plan.cluster_id, plan.member_id));
-        self.instances[index].etcd = true;
-        self.tell(index, &format!("founded {}", plan.cluster_id));
-    }
-
-    /// The disks of a first boot, as far as they are still there.
-    fn founders(&self, plan: &Bootstrap) -> BTreeMap<usize, u64> {
-        let disks = self.instances.iter().zip(&self.names).enumerate();
-        disks
-            .filter(|(_, (instance, name))| {
-                plan.nonces.get(&id(name)) == instance.disk.records.nonce.as_ref()
-            })
-            .map(|(index, (instance, _))| (index, instance.disk.number))
-            .collect()
-    }
-
-    /// A launcher whose etcd runs has taken the steps behind the start long ago.
-    fn finish_boot(&mut self, index: usize) {
-        self.instances[index].mark = true;
-        if let Some(record) = &mut self.instances[index].disk.records.bootstrap {
-            record.phase = BootPhase::Running;
-        }
-    }
-
-    /// Clusters with quorum publish their running members; two that served are one too many.
-    fn publish(&mut self) {
-        let serving: Vec<ClusterId> = self.clusters.keys().copied().filter(|id| self.serves(*id)).collect();
-        assert!(serving.len() <= 1, "two clusters serve: {serving:?}");
-        for id in serving {
-            let running: Vec<usize> = self.running(id).collect();
-            let members: Vec<MemberId> = running
-                .iter()
-                .filter_map(|index| self.instances[*index].disk.member.map(|(_, member)| member))
-                .collect();
-            let cluster = self.clusters.get_mut(&id).expect("it serves");
-            cluster.published.extend(members);
-            cluster.served = true;
-            let left: Vec<&str> = self
-                .instances
-                .iter()
-                .zip(&self.names)
-                .filter_map(|(instance, name)| Some((instance.disk.member?.0, name)))
-                .filter(|(other, _)| *other != id && self.clusters[other].served)
-                .map(|(_, name)| *name)
-                .collect();
-            assert!(left.is_empty(), "a second cluster serves while {left:?} have data of the first");
-        }
-    }
-
-    pub(super) fn stop(&mut self, index: usize) {
-        self.instances[index].busy = Busy::Down;
-        self.instances[index].etcd = false;
-    }
-
-    /// Whether the records say that a member ran here.
-    fn has_run(&self, index: usize) -> bool {
-        self.instances[index].disk.records.tell_of_a_member()
-    }
-
-    /// Something goes wrong, or somebody does something.
-    pub(super) fn mishap(&mut self, dice: &mut Dice) {
-        let index = dice.below(self.instances.len());
-        let what = match dice.below(13) {
-            0..=3 => {
-                self.stop(index);
-                "killed"
+    fn move_on(&mut self, index: usize, dice: &mut Dice) {
+        let Some(process) = &mut self.instances[index].process else { return };
+        let busy = match std::mem::replace(&mut process.busy, Busy::Running) {
+            Busy::Running => Busy::Running,
+            Busy::Pausing(until) if until > self.now => Busy::Pausing(until),
+            Busy::Pausing(_) => {
+                let ask = self.link(index).map(|(other, _)| other).filter(|other| *other != index).collect();
+                Busy::Looking(Box::new(self.own_view(index)), ask)
             }
-            4..=7 => {
-                if matches!(self.instances[index].busy, Busy::Down) {
-                    self.instances[index].busy = Busy::Paused;
-                }
-                "started"
-            }
-            8 => {
-                self.stop(index);
-                self.instances[index].disk = self.fresh_disk();
-                "lost its disk"
-            }
-            9 => {
-                self.stop(index);
-                self.instances[index].mark = false;
-                "recreated"
-            }
-            10 if self.has_run(index) => {
-                // `rm -rf member`, as etcd's own pages advise: the records stay.
-                self.stop(index);
-                let number = self.fresh_disk().number;
-                let disk = &mut self.instances[index].disk;
-                (disk.number, disk.member) = (number, None);
-                "lost its member directory"
-            }
-            10 | 11 => {
-                self.instances[index].cut_off = !self.instances[index].cut_off;
-                "cut off or connected"
-            }
-            _ => {
-                self.flag =
-                    if self.flag == BootstrapFlag::On { BootstrapFlag::Off } else { BootstrapFlag::On };
-                "bootstrap switched"
-            }
+            Busy::Looking(seen, ask) => self.look_on(index, seen, ask, dice),
+            Busy::Acting(acting) => self.act_on(index, acting, dice),
         };
-        self.tell(index, what);
+        if let Some(process) = &mut self.instances[index].process {
+            process.busy = busy;
+        }
     }
 
-    /// No more faults: everybody runs, everybody is connected.
-    pub(super) fn calm(&mut self, dice: &mut Dice) {
+    fn look_on(
+        &mut self,
+        index: usize,
+        mut seen: Box<Observation>,
+        mut ask: Vec<usize>,
+        dice: &mut Dice,
+    ) -> Busy {
+        // Only a member is ever sure before it has heard everybody.
+        let is_settled = matches!(seen.disk, Disk::Data(_)) && settled(&seen);
+        if !ask.is_empty() && !is_settled {
+            let asked = dice.draw(&mut ask);
+            let answer = self.answer(index, asked);
+            seen.others.insert(id(self.instances[asked].name), answer);
+            return Busy::Looking(seen, ask);
+        }
+        self.ask_leaders(index, &mut seen, dice);
+        self.decide(index, seen)
+    }
+
+    fn decide(&mut self, index: usize, mut seen: Box<Observation>) -> Busy {
+        let now = MOVE * u32::try_from(self.now).expect("a short story");
+        let process = self.instances[index].process.as_mut().expect("it decides");
+        seen.confirmed = process.memory.confirmed(now);
+        let decision = honest(decide(&seen));
+        process.memory.note(now, decision.rests_on.clone());
+        if !decision.plan.needs_mutex() {
+            self.end_turn(index);
+        }
+        self.tell(index, || {
+            format!("row {} {}: {}", decision.row, decision.plan.name(), decision.because.sentence())
+        });
+        self.post(index, &decision.plan);
+        Busy::Acting(Acting::new(decision.plan, seen))
+    }
+
+    fn post(&mut self, index: usize, plan: &Plan) {
+        let state = self.state(index, plan);
+        if let Some(process) = &mut self.instances[index].process {
+            process.board = Some(state);
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        if self.instances[index].process.is_none() {
+            let (memory, busy) = (Memory::default(), Busy::Pausing(0));
+            self.instances[index].process = Some(Process { memory, turn: None, board: None, busy });
+        }
+    }
+
+    /// Launcher and etcd are gone from one moment to the next.
+    pub(super) fn kill(&mut self, index: usize) {
+        let now = self.now;
+        let instance = &mut self.instances[index];
+        instance.process = None;
+        if std::mem::replace(&mut instance.etcd, Etcd::Down) == Etcd::Runs {
+            instance.changed = now;
+        }
+    }
+
+    /// etcd has ended: its parent notes that and ends as well, and monit starts it anew.
+    fn etcd_ended(&mut self, index: usize, member_id: MemberId, how: Ending) {
+        let record = ExitRecord { version: RECORD_VERSION, member_id, how, at_unix_secs: super::world::NOW };
+        self.instances[index].disk.records.exit = Some(record);
+        self.give_back(index);
+        self.kill(index);
+    }
+
+    fn etcd_goes_on(&mut self, dice: &mut Dice) {
+        for (id, leader) in self.serving() {
+            let side = self.instances[leader].side;
+            self.first_service(id);
+            self.lease_goes_on(id, side, dice);
+            let running: Vec<(usize, MemberId)> =
+                self.running(id, side).map(|(index, log)| (index, log.member)).collect();
+            for (index, member) in running {
+                if self.clusters[&id].gone.contains(&member) {
+                    // The others tell it, or it reads so in the log.
+                    self.tell(index, || "etcd ends: it was removed".to_owned());
+                    self.etcd_ended(index, member, Ending::Abrupt);
+                    self.start(index);
+                } else if dice.one_in(2) {
+                    self.catch_up(index);
+                    let unheard = !self.clusters[&id].published.contains_key(&member);
+                    if unheard && self.leader(id, side).is_some() {
+                        self.commit(id, side, dice);
+                        let cluster = self.clusters.get_mut(&id).expect("it serves");
+                        cluster.published.insert(member, cluster.len);
+                    }
+                }
+            }
+            if dice.one_in(2) && self.leader(id, side).is_some() {
+                self.commit(id, side, dice);
+            }
+        }
+    }
+
+    fn catch_up(&mut self, index: usize) {
+        let log = self.instances[index].disk.log.as_mut().expect("etcd runs on it");
+        log.position = self.clusters[&log.cluster].len;
+    }
+
+    /// One more entry: on the leader, and on as many voters as a quorum needs, by chance.
+    fn commit(&mut self, id: ClusterId, side: usize, dice: &mut Dice) {
+        let leader = self.leader(id, side).expect("somebody leads");
+        let config = self.clusters[&id].config();
+        let follows = |(index, log): &(usize, &Log)| *index != leader && config.voters.contains(&log.member);
+        let mut others: Vec<usize> = self.running(id, side).filter(follows).map(|(index, _)| index).collect();
+        let needed = config.quorum() - 1;
+        self.clusters.get_mut(&id).expect("it serves").len += 1;
+        self.catch_up(leader);
+        for _ in 0..needed {
+            let other = dice.draw(&mut others);
+            self.catch_up(other);
+        }
+    }
+
+    /// The same, of a change to the member list.
+    fn commit_change(
+        &mut self,
+        id: ClusterId,
+        side: usize,
+        dice: &mut Dice,
+        change: impl FnOnce(&mut BTreeMap<MemberId, Entry>),
+    ) {
+        self.commit(id, side, dice);
+        self.clusters.get_mut(&id).expect("it serves").change(change);
+    }
+
+    /// Renewed while its holder can, else over some day: the leader counts.
+    fn lease_goes_on(&mut self, id: ClusterId, side: usize, dice: &mut Dice) {
+        let now = self.now;
+        let cluster = self.clusters.get_mut(&id).expect("it serves");
+        let Some(lease) = &mut cluster.lease else { return };
+        if lease.until <= now {
+            cluster.lease = None;
+            return;
+        }
+        let (grant, until) = (lease.holder, now + LEASE);
+        let awake = |instance: &&mut Instance| instance.side == side && instance.stalled_until <= now;
+        for instance in self.instances.iter_mut().filter(awake) {
+            let turn = instance.process.as_mut().and_then(|process| process.turn.as_mut());
+            if let (Some(turn), true) = (turn.filter(|turn| turn.grant == grant), dice.one_in(5)) {
+                (turn.until, lease.until) = (until, until);
+                instance.noted = Some(*turn);
+            }
+        }
+    }
+
+    /// No more faults: everybody is told of everybody, runs and is connected. What is due then.
+    pub(super) fn calm(&mut self, dice: &mut Dice) -> Due {
         self.flag = BootstrapFlag::On;
         for index in 0..self.instances.len() {
-            self.instances[index].cut_off = false;
-            if matches!(self.instances[index].busy, Busy::Down) {
-                self.instances[index].busy = Busy::Paused;
+            if self.instances[index].link < self.instances.len() {
+                self.render_anew(index);
             }
+            self.instances[index].side = 0;
+            self.instances[index].stalled_until = 0;
+            self.instances[index].changed = self.now;
+            self.start(index);
         }
-        for _ in 0..self.instances.len() * 60 {
+        let due = self.due();
+        self.tell(0, || format!("calm, and due is {due:?}"));
+        let patience = match due {
+            Due::Nothing => 60,
+            Due::Service => 120,
+            Due::Whole => 1500,
+        };
+        for moves in 0..self.instances.len() * patience {
+            if moves % 8 == 0 && self.is_whole() {
+                break;
+            }
             let index = dice.below(self.instances.len());
             self.go_on(index, dice);
         }
-    }
-
-    /// Whether the fleet must serve now: a cluster still has a quorum of its disks, a first boot can
-    /// still get one, or nobody ever had anything to lose.
-    pub(super) fn must_serve(&self) -> bool {
-        let at_hand = |id: &ClusterId, cluster: &Cluster| {
-            let has_log = |instance: &Instance| match instance.disk.member {
-                Some((of, member)) => of == *id && cluster.logs.get(&member) == Some(&instance.disk.number),
-                None => false,
-            };
-            let may_follow = |index: usize, instance: &Instance| {
-                let disk = &instance.disk;
-                disk.member.is_none() && !instance.mark && cluster.founders.get(&index) == Some(&disk.number)
-            };
-            let logs = self.instances.iter().filter(|instance| has_log(instance)).count();
-            let followers = self
-                .instances
-                .iter()
-                .enumerate()
-                .filter(|(index, instance)| may_follow(*index, instance))
-                .count();
-            // Somebody must have begun: only then is there anybody to follow.
-            logs > 0 && logs + followers > cluster.members.len() / 2
-        };
-        let untouched = self.clusters.is_empty() && self.instances.iter().all(|instance| !instance.mark);
-        untouched || self.clusters.iter().any(|(id, cluster)| at_hand(id, cluster))
-    }
-
-    pub(super) fn anybody_serves(&self) -> bool {
-        self.clusters.keys().any(|id| self.serves(*id))
+        due
     }
 }

@@ -8,10 +8,11 @@ use super::super::step::Step;
 use super::super::waiting::{Missing, Waiting};
 use super::super::{Decision, Notice, reason::Reason};
 use super::world::*;
+use crate::etcd::id::MemberId;
 use crate::etcd::version::EtcdVersion;
 use crate::job::properties::{BootstrapFlag, OnRemovedMember};
 use crate::lifecycle::launch::attestation::{DiskClass, LinkHash};
-use crate::lifecycle::launch::observation::{Backup, Disk, Healthy, Observation, Unreachable};
+use crate::lifecycle::launch::observation::{Backup, Disk, DiskData, Healthy, Observation, Unreachable};
 use crate::lifecycle::launch::records::{BootPhase, Ending, JoinPhase};
 
 /// Checks one line of the table.
@@ -303,9 +304,44 @@ fn a_start_says_how_much_it_trusts_the_disk_and_what_is_left_to_do() {
     assert_eq!(start(&[data(OURS), exit(Ending::Graceful)]).validation, Validation::Sanity);
     let learns = start(&[data(OURS), healthy("b", OURS, &[learner(ME, "a")], &[])]);
     assert_eq!(learns.promotion, Promotion::Promote);
+    assert_eq!(start(&[data(OURS)]).promotion, Promotion::No);
     let boot_died = start(&[data(first_boot("a").cluster_id()), own_first_boot(BootPhase::Prepared)]);
     assert_eq!(boot_died.first_boot, FirstBootNote::Complete);
     assert_eq!(start(&[data(OURS), own_first_boot(BootPhase::Prepared)]).first_boot, FirstBootNote::Keep);
+}
+
+/// A learner that started while nobody served stayed one for ever, and no other instance could join
+/// (found by the simulation).
+#[test]
+fn a_learner_that_nobody_can_speak_for_is_promoted_by_what_its_disk_says() {
+    let row_8 = |changes: Vec<Change>| {
+        let changes: Vec<Change> = [data(OURS)].into_iter().chain(changes).collect();
+        match case(8, "start", "nobody serves", &changes).plan {
+            Plan::Start(start) => start.promotion,
+            other => panic!("{other:?}"),
+        }
+    };
+    let voters = |voters: &[MemberId]| {
+        let voters = Some(voters.iter().copied().collect());
+        disk(Disk::Data(DiskData { voters, ..member_of(OURS) }))
+    };
+    let unknown = || disk(Disk::Data(DiskData { voters: None, ..member_of(OURS) }));
+    let record = |member: MemberId, phase| joined(Some(member), phase);
+
+    assert_eq!(row_8(vec![voters(&[B, C])]), Promotion::Promote);
+    assert_eq!(row_8(vec![unknown(), record(ME, JoinPhase::Started)]), Promotion::Promote);
+    // Killed between being promoted and noting it: asking again does no harm.
+    assert_eq!(row_8(vec![record(ME, JoinPhase::Started)]), Promotion::Promote);
+    assert_eq!(row_8(vec![voters(&[ME, B, C])]), Promotion::No);
+    assert_eq!(row_8(vec![unknown()]), Promotion::No);
+    assert_eq!(row_8(vec![record(ME, JoinPhase::Promoted)]), Promotion::No);
+    assert_eq!(row_8(vec![record(FORMER, JoinPhase::Started)]), Promotion::No);
+    // Who can be asked knows better.
+    let listed = [data(OURS), record(ME, JoinPhase::Started), healthy("b", OURS, &me(), &[])];
+    let Plan::Start(start) = case(4, "start", "a voter, says the cluster", &listed).plan else {
+        panic!("row 4")
+    };
+    assert_eq!(start.promotion, Promotion::No);
 }
 
 #[test]

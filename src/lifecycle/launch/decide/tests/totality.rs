@@ -7,6 +7,7 @@ use super::super::honest::{CARRIED_OUT, honest};
 use super::super::plan::Plan;
 use super::super::reason::Reason;
 use super::super::row::Row;
+use super::super::step::Step;
 use super::super::{Decision, decide};
 use super::world::*;
 use crate::etcd::member::Member;
@@ -101,6 +102,7 @@ fn check(seen: &Observation, story: &str) -> Row {
     nothing_that_cannot_be_taken_back_is_done_on_one_look(seen, &decision, story);
     bootstrap_has_evidence(seen, &decision, story);
     honesty_only_refuses(&decision, story);
+    the_steps_are_in_order(&decision.plan, story);
     row
 }
 
@@ -167,6 +169,54 @@ fn honesty_only_refuses(decision: &Decision, story: &str) {
     assert!(told.plan.steps().iter().all(|step| CARRIED_OUT.contains(step)), "{story}: {:?}", told.plan);
     let same = told.plan.name() == decision.plan.name();
     assert!(same || matches!(told.plan, Plan::Refuse), "{story}: {:?}", told.plan);
+}
+
+/// What must come before what: everything is written down before it is done, and whatever cannot be taken
+/// back comes after what could still stop the plan.
+fn the_steps_are_in_order(plan: &Plan, story: &str) {
+    let steps = plan.steps();
+    let at = |step: Step| steps.iter().position(|other| *other == step);
+    let ordered = |first: Step, then: Step| {
+        assert!(at(then).is_none() || at(first) < at(then), "{story}: {then} before {first}: {steps:?}");
+    };
+    let only_after = |first: Step, then: Step| {
+        assert!(at(then).is_none() || at(first).is_some(), "{story}: {then} without {first}: {steps:?}");
+        ordered(first, then);
+    };
+    for change in [Step::MemberRemove, Step::MemberAdd] {
+        only_after(Step::TakeMutex, change);
+        // A URL that cannot be reached is found before anything is changed.
+        only_after(Step::ProbePeers, change);
+    }
+    only_after(Step::WriteJoinIntent, Step::MemberAdd);
+    only_after(Step::MoveAside, Step::RetireRecords);
+    only_after(Step::WriteConfiguration, Step::Spawn);
+    only_after(Step::RemoveExitRecord, Step::Spawn);
+    only_after(Step::Spawn, Step::Promote);
+    only_after(Step::Spawn, Step::WriteJoinStarted);
+    only_after(Step::WriteJoinAnswer, Step::WriteJoinStarted);
+    only_after(Step::Promote, Step::WriteJoinPromoted);
+    for (first, then) in [
+        (Step::MemberRemove, Step::MemberAdd),
+        (Step::MemberAdd, Step::WriteJoinAnswer),
+        (Step::WriteBootstrapRecord, Step::Spawn),
+        (Step::ProbePeers, Step::MoveAside),
+        (Step::MoveAside, Step::Spawn),
+    ] {
+        ordered(first, then);
+    }
+    let changes = matches!(plan, Plan::Join(_) | Plan::ResumeJoin(_) | Plan::Replace(_));
+    assert_eq!(plan.needs_mutex(), changes, "{story}: {steps:?}");
+    if changes {
+        assert_eq!(
+            (steps.first(), steps.last()),
+            (Some(&Step::TakeMutex), Some(&Step::ReleaseMutex)),
+            "{story}"
+        );
+    }
+    // What moves data aside for good looks again before it goes on.
+    let looks_again = matches!(plan, Plan::Rejoin(_) | Plan::MoveAside(_));
+    assert!(!looks_again || steps == [Step::MoveAside, Step::RetireRecords], "{story}: {steps:?}");
 }
 
 /// Walks through disks × neighbours × neighbours × what `more` adds, and counts the rows.
