@@ -10,6 +10,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 use super::observe::unix_secs;
 use super::records::{Ending, ExitRecord, RECORD_VERSION};
+use crate::datadir::{self, Found};
 use crate::etcd::connect::Target;
 use crate::etcd::handover::{Handover, hand_over};
 use crate::etcd::id::MemberId;
@@ -97,6 +98,11 @@ pub async fn supervise(
         journal::info("etcd ended", &fields);
     } else {
         journal::error("etcd ended by itself", &fields);
+    }
+    // An etcd that ended before it had a log leaves no member behind that a record could speak of: the disk is
+    // as untouched as before, and may still take part in a first boot.
+    if !matches!(datadir::classify(&paths.data_dir(), None), Ok(Found::Data(_) | Found::Damaged { .. })) {
+        return Ok(ended);
     }
     let record =
         ExitRecord { version: RECORD_VERSION, member_id: own.member_id, how, at_unix_secs: unix_secs() };
