@@ -179,7 +179,7 @@ impl Inside {
     fn ask<T>(
         &self,
         targets: &[Target],
-        work: impl AsyncFn(&mut EtcdClient) -> Result<T, EtcdError>,
+        work: impl AsyncFnOnce(&mut EtcdClient) -> Result<T, EtcdError>,
     ) -> Result<T> {
         self.runtime.block_on(async {
             let tls = &self.reach.grpc;
@@ -241,9 +241,9 @@ impl Launched {
         }
     }
 
-    /// Waits until its member serves, as a voter.
-    pub fn serves(&self) -> Result<()> {
-        self.until("this member serves linearizable reads", &[]).map(drop)
+    /// Milliseconds until its member serves, as a voter. Waits for it.
+    pub fn serves(&self) -> Result<f64> {
+        self.until("this member serves linearizable reads", &[])
     }
 
     /// Waits until etcd would take the member away.

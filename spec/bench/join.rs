@@ -1,5 +1,5 @@
 //! How long a new instance takes to be listed, next to a bare `etcdctl member add --learner` of the same
-//! instance, and to vote.
+//! instance, to vote and to serve.
 //!
 //! The same instance joins again and again; before each time its entry is removed and its disk emptied. etcdctl
 //! runs where the launcher does, with the job's certificates and the other members as endpoints.
@@ -26,9 +26,12 @@ struct Joined {
     added: f64,
     /// It was promoted.
     votes: f64,
+    /// It answered a linearizable read: post-start waits for this.
+    serves: f64,
 }
 
-/// `join_exec_to_added`, `bare_member_add` and their ratio; where the time went; `join_exec_to_vote`.
+/// `join_exec_to_added`, `bare_member_add` and their ratio; where the time went;
+/// `join_exec_to_vote` and `join_exec_to_serve`.
 pub fn measure(fleet: &Fleet) -> Result<Vec<Figure>> {
     let places = Place::all(fleet);
     let place = places.last().context("there is no instance")?;
@@ -50,6 +53,7 @@ pub fn measure(fleet: &Fleet) -> Result<Vec<Figure>> {
         Figure::median("join_exec_to_added", &of(|joined| joined.added), "ms"),
         Figure::median("join_exec_to_added_ratio", &Samples::ratios(&added), "ratio").goal(1.2),
         Figure::median("join_exec_to_vote", &of(|joined| joined.votes), "ms"),
+        Figure::median("join_exec_to_serve", &of(|joined| joined.serves), "ms"),
     ])
 }
 
@@ -77,8 +81,8 @@ fn launched(inside: &Inside, logs: &Path) -> Result<Joined> {
         intended: launcher.until("join", &[("phase", "intended")])?,
         added: launcher.until("join", &[("phase", "added")])?,
         votes: launcher.until("this member votes", &[])?,
+        serves: launcher.serves()?,
     };
-    launcher.serves()?;
     launcher.stop()?;
     inside.becomes_new()?;
     Ok(joined)
