@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::{Instant, timeout};
 
 use super::act::{Actor, Carried, Obstacle};
 use super::attestation::InstanceId;
@@ -30,6 +31,11 @@ const PROMOTE_FIRST: Duration = Duration::from_millis(25);
 const PROMOTE_EVERY: Duration = Duration::from_secs(1);
 /// Between two attempts to announce the own URL.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(500);
+/// How far a learner is, is looked at this often: the own etcd does not answer before it has joined, and
+/// waiting for that would only delay the next attempt.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// And no longer than this.
+const LOOK_LIMIT: Duration = Duration::from_millis(500);
 /// Progress of a learner is logged this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -162,7 +168,7 @@ impl Actor<'_> {
     /// more; the caller stops waiting when etcd ends.
     pub(super) async fn promote(&self, own: MemberId, seen: &Observation) {
         let members = self.serving(seen);
-        let (mut pause, mut told) = (PROMOTE_FIRST, tokio::time::Instant::now());
+        let (mut pause, mut told, mut looked) = (PROMOTE_FIRST, Instant::now(), Instant::now());
         loop {
             match self.promote_once(own, &members).await {
                 Ok(()) | Err(EtcdError::NoLearner) => {
@@ -174,8 +180,10 @@ impl Actor<'_> {
                     journal::error("the learner was removed", &json!({"member_id": own, "next": next}));
                     return;
                 }
+                Err(_) if looked.elapsed() < LOOK_EVERY => {}
                 Err(error) => {
-                    let status = self.own_status().await;
+                    looked = Instant::now();
+                    let status = timeout(LOOK_LIMIT, self.own_status()).await.ok().flatten();
                     if status.as_ref().is_some_and(|status| !status.is_learner && status.leader.is_some()) {
                         // Somebody else promoted it, or the disk told of earlier times.
                         return;
@@ -183,7 +191,7 @@ impl Actor<'_> {
                     let progress = self.catching_up(status, &members).await;
                     self.doors.board.post_catching_up(progress);
                     if told.elapsed() >= TELL_EVERY {
-                        told = tokio::time::Instant::now();
+                        told = Instant::now();
                         let fields = json!({"because": error.to_string(), "progress": progress});
                         journal::info("this learner catches up", &fields);
                     }
