@@ -85,16 +85,27 @@ fn lose_disk(fleet: &Fleet, slug: &str) {
     fleet.empty_store(slug, &format!("lost-{}", LOST.fetch_add(1, Ordering::Relaxed)));
 }
 
+fn joins_again(fleet: &Fleet, victim: &str) {
+    remove_entry(fleet, victim);
+    lose_disk(fleet, victim);
+}
+
+/// Two halves, which run at the same time.
 #[test]
-fn killed_before_each_step_of_a_join_it_becomes_a_member_all_the_same() {
-    begins_again(&join_steps(), |fleet, victim| {
-        remove_entry(fleet, victim);
-        lose_disk(fleet, victim);
-    });
+fn killed_before_each_of_the_first_steps_of_a_join_it_becomes_a_member_all_the_same() {
+    let steps = join_steps();
+    begins_again(&steps[..steps.len() / 2], joins_again);
+}
+
+#[test]
+fn killed_before_each_of_the_last_steps_of_a_join_it_becomes_a_member_all_the_same() {
+    let steps = join_steps();
+    begins_again(&steps[steps.len() / 2..], joins_again);
 }
 
 /// The predecessors added again what they had added before, were refused, and exited for ever.
 #[test]
+#[cfg_attr(not(feature = "long"), ignore = "long tier")]
 fn killed_before_each_step_of_going_on_with_a_join_it_is_not_added_twice() {
     let url = PeerUrl::https("a", 2380);
     let steps = Plan::ResumeJoin(ResumeJoin {
@@ -107,8 +118,7 @@ fn killed_before_each_step_of_going_on_with_a_join_it_is_not_added_twice() {
     })
     .steps();
     begins_again(&steps, |fleet, victim| {
-        remove_entry(fleet, victim);
-        lose_disk(fleet, victim);
+        joins_again(fleet, victim);
         let (name, url) = (id_of(victim), peer_url(victim));
         fleet.ssh("etcd/0", &format!("etcdctl member add {name} --learner --peer-urls={url}")).succeeded();
     });
