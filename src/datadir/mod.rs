@@ -77,6 +77,8 @@ pub struct Identity {
 
 pub mod bolt;
 pub mod crc;
+pub mod source;
+pub mod verdict;
 pub mod wal;
 
 mod backend;
