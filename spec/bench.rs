@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "a bench target has no public items")]
 
+#[path = "bench/datadir.rs"]
+mod datadir;
 #[path = "bench/figure.rs"]
 mod figure;
 #[path = "bench/hand_over.rs"]
@@ -80,6 +82,8 @@ enum Group {
     HandOver,
     /// What clients notice of another number of instances.
     Scaling,
+    /// How quickly a data directory is judged and restored, and in how much memory.
+    Datadir,
     /// How large the binaries are.
     Sizes,
 }
@@ -97,6 +101,7 @@ fn run(args: &Args) -> Result<Exit> {
     for group in groups {
         eprintln!("== {group:?}");
         let measured = match group {
+            Group::Datadir => datadir::measure(packages),
             Group::Sizes => sizes::measure(packages),
             Group::Wrapper => wrapper::measure(deployed(&mut fleet, packages)),
             Group::Launch => launch::measure(deployed(&mut fleet, packages)),

@@ -2,7 +2,7 @@
 //! release reaches it. Everything here is called [where `/var/vcap` is the instance's](crate::place::Place::inside).
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use etcd_release::local::agent::drain::Cause;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::place::{LAUNCHER, Running, as_vcap};
-use crate::support::fleet::DEADLINE;
+use crate::place::{LAUNCHER, Place, Running, as_vcap};
+use crate::support::fleet::{DEADLINE, Fleet};
 
 const ETCDCTL: &str = "/var/vcap/packages/etcd/bin/etcdctl";
 /// How soon a question is asked again.
@@ -38,6 +38,27 @@ pub struct Inside {
     paths: Paths,
     others: Vec<Target>,
     runtime: tokio::runtime::Runtime,
+}
+
+/// What some rounds measure on the last instance, where the others keep a healthy cluster of their own: it is new to
+/// them before the first round, and runs again after the last. `round` gets the instance, a directory for logs and
+/// the round's number.
+pub fn as_new<T: Send>(
+    fleet: &Fleet,
+    rounds: usize,
+    round: impl Fn(&Inside, &Path, usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let places = Place::all(fleet);
+    let place = places.last().context("there is no instance")?;
+    fleet.cli(&["stop", &place.slug, "--no-converge", "--skip-drain"]).succeeded();
+    let logs = tempfile::tempdir().context("make a temporary directory")?;
+    let measured = place.inside(|| {
+        let inside = Inside::here()?;
+        inside.becomes_new_for_a_healthy_cluster()?;
+        (0..rounds).map(|number| round(&inside, logs.path(), number)).collect()
+    })?;
+    fleet.cli(&["start", &place.slug, "--no-converge"]).succeeded();
+    Ok(measured)
 }
 
 impl Inside {

@@ -6,11 +6,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::figure::Figure;
-use crate::inside::{Inside, Launched};
-use crate::place::Place;
+use crate::inside::{self, Inside, Launched};
 use crate::samples::Samples;
 use crate::support::fleet::Fleet;
 
@@ -33,17 +32,7 @@ struct Joined {
 /// `join_exec_to_added`, `bare_member_add` and their ratio; where the time went;
 /// `join_exec_to_vote` and `join_exec_to_serve`.
 pub fn measure(fleet: &Fleet) -> Result<Vec<Figure>> {
-    let places = Place::all(fleet);
-    let place = places.last().context("there is no instance")?;
-    fleet.cli(&["stop", &place.slug, "--no-converge", "--skip-drain"]).succeeded();
-    let logs = tempfile::tempdir().context("make a temporary directory")?;
-
-    let rounds = place.inside(|| {
-        let inside = Inside::here()?;
-        inside.becomes_new_for_a_healthy_cluster()?;
-        (0..ROUNDS).map(|round| one_round(&inside, logs.path(), round)).collect::<Result<Vec<_>>>()
-    })?;
-    fleet.cli(&["start", &place.slug, "--no-converge"]).succeeded();
+    let rounds = inside::as_new(fleet, ROUNDS, one_round)?;
 
     let of = |value: fn(&Joined) -> f64| Samples::of(rounds.iter().map(|(_, joined)| value(joined)));
     let added: Vec<(f64, f64)> = rounds.iter().map(|(bare, joined)| (*bare, joined.added)).collect();

@@ -10,8 +10,7 @@ use anyhow::{Context, Result};
 use etcd_release::local::agent::drain::Cause;
 
 use crate::figure::Figure;
-use crate::inside::{Inside, Launched};
-use crate::place::Place;
+use crate::inside::{self, Inside, Launched};
 use crate::samples::Samples;
 use crate::support::fleet::Fleet;
 
@@ -20,17 +19,7 @@ const ROUNDS: usize = 9;
 
 /// `leave_drain`, `bare_member_remove` and their ratio.
 pub fn measure(fleet: &Fleet) -> Result<Vec<Figure>> {
-    let places = Place::all(fleet);
-    let place = places.last().context("there is no instance")?;
-    fleet.cli(&["stop", &place.slug, "--no-converge", "--skip-drain"]).succeeded();
-    let logs = tempfile::tempdir().context("make a temporary directory")?;
-
-    let rounds = place.inside(|| {
-        let inside = Inside::here()?;
-        inside.becomes_new_for_a_healthy_cluster()?;
-        (0..ROUNDS).map(|round| one_round(&inside, logs.path(), round)).collect::<Result<Vec<_>>>()
-    })?;
-    fleet.cli(&["start", &place.slug, "--no-converge"]).succeeded();
+    let rounds = inside::as_new(fleet, ROUNDS, one_round)?;
 
     Ok(vec![
         Figure::median("bare_member_remove", &Samples::of(rounds.iter().map(|(bare, _)| *bare)), "ms"),

@@ -30,7 +30,8 @@ pub fn measure(fleet: &Fleet) -> Result<Vec<Figure>> {
     ])
 }
 
-fn megabytes(pid: Pid, field: &str) -> Result<f64> {
+/// A field of `/proc/PID/status` that is a size.
+pub fn megabytes(pid: Pid, field: &str) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let line = text
