@@ -77,6 +77,7 @@ pub struct Identity {
 
 pub mod bolt;
 pub mod crc;
+pub mod membership;
 pub mod source;
 pub mod verdict;
 pub mod wal;
