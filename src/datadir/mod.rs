@@ -79,6 +79,8 @@ pub mod bolt;
 pub mod crc;
 pub mod membership;
 pub mod raft;
+pub mod restore;
+pub mod seed;
 pub mod snap;
 pub mod snapshot_file;
 pub mod source;
