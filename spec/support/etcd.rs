@@ -21,7 +21,7 @@ pub(crate) const SERIES: [&str; 4] = ["3.4", "3.5", "3.6", "3.7"];
 
 /// What a member says of itself to the others. Nobody but itself ever needs it, unless it has others.
 pub(crate) const PEER_URL: &str = "http://127.0.0.1:2380";
-const CLIENT_URL: &str = "http://127.0.0.1:2379";
+pub(crate) const CLIENT_URL: &str = "http://127.0.0.1:2379";
 
 /// A program of a series, as `ci/setup --etcd X.Y` has put it there. 3.4 has no `etcdutl`.
 pub(crate) fn etcd_of(series: &str, program: &str) -> PathBuf {
