@@ -218,7 +218,7 @@ impl Kitchen<'_> {
     fn single(&self, name: &str, more: &[&str], work: impl FnOnce(&mut Etcd)) {
         let mut etcd = Etcd::start(&Start::alone(self.series, &self.data_dir(name)).with(more));
         work(&mut etcd);
-        let facts = Facts::of(&etcd, &[]);
+        let facts = Facts::of(&etcd, &[]).unwrap();
         etcd.stop();
         self.finish(name, facts);
     }
@@ -230,9 +230,9 @@ impl Kitchen<'_> {
         copy(data_dir, &copied);
         let mut etcd = Etcd::start(&Start::alone(self.series, &copied));
         if log_in {
-            etcd.log_in(ROOT.0, ROOT.1);
+            etcd.log_in(ROOT.0, ROOT.1).unwrap();
         }
-        let facts = Facts::of(&etcd, &[]);
+        let facts = Facts::of(&etcd, &[]).unwrap();
         etcd.stop();
         Facts { raft: None, ..facts }
     }
@@ -302,7 +302,7 @@ fn users(etcd: &mut Etcd) {
     let permission = json!({"permType": "READ", "key": base64(b"key/"), "range_end": base64(b"key0")});
     etcd.call("auth/role/grant", &json!({"name": "reader", "perm": permission}));
     etcd.call("auth/enable", &json!({}));
-    etcd.log_in(ROOT.0, ROOT.1);
+    etcd.log_in(ROOT.0, ROOT.1).unwrap();
 }
 
 fn alarm(etcd: &mut Etcd) {
@@ -343,7 +343,7 @@ fn segments(kitchen: &Kitchen<'_>) {
         etcd.try_etcdctl(&["put", "--lease=404", "large"], &value).expect_err("a lease that nobody granted");
     }
     some_keys(&etcd);
-    let facts = Facts::of(&etcd, &[]);
+    let facts = Facts::of(&etcd, &[]).unwrap();
     etcd.stop();
     kitchen.finish("segments", facts);
 
@@ -356,7 +356,7 @@ fn segments(kitchen: &Kitchen<'_>) {
         assert!(Instant::now() < deadline, "nothing is purged:\n{}", etcd.told());
         thread::yield_now();
     }
-    let facts = Facts::of(&etcd, &[]);
+    let facts = Facts::of(&etcd, &[]).unwrap();
     etcd.stop();
     kitchen.finish("purged", facts);
 }
@@ -440,7 +440,7 @@ fn three(kitchen: &Kitchen<'_>) {
 
     let applied = |etcd: &Etcd| number(&status(etcd)["raftAppliedIndex"]);
     let settled = || {
-        let named = members(&first[0]).iter().all(|member| !member.name.is_empty());
+        let named = members(&first[0]).unwrap().iter().all(|member| !member.name.is_empty());
         let at = applied(&first[0]);
         named
             && at == number(&status(&first[0])["raftIndex"])
@@ -451,7 +451,7 @@ fn three(kitchen: &Kitchen<'_>) {
         assert!(Instant::now() < deadline, "the members never agree:\n{}", learner.told());
         thread::yield_now();
     }
-    let facts = Facts::of(&first[0], &[removed_id]);
+    let facts = Facts::of(&first[0], &[removed_id]).unwrap();
     let learner_id = id(&learner);
     learner.stop();
     kitchen.finish("three-learner", Facts { member_id: learner_id, ..facts.clone() });
