@@ -57,7 +57,7 @@ impl Member {
 
     fn damage(&self) -> Damage {
         match classify(&self.data_dir(), None).unwrap() {
-            Found::Damaged { why } => why,
+            Found::Damaged { why, .. } => why,
             other => panic!("{other:?}"),
         }
     }

@@ -229,7 +229,7 @@ fn shown(path: &Path, data_dir: &Path) -> String {
 }
 
 /// What follows the last dot, as etcd compares it.
-fn extension(name: &str) -> Option<&str> {
+pub(super) fn extension(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(_, extension)| extension)
 }
 
