@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::etcd::{Etcd, PATIENCE, PEER_URL, SERIES, Start, ask, base64, etcd_of, number, own_address};
+use super::etcd::{Etcd, PATIENCE, PEER_URL, SERIES, Start, ask, base64, etcd_of, lasting_address, number};
 use super::facts::{Facts, members};
 
 /// The password of user root where authentication is on.
@@ -396,7 +396,7 @@ fn killed(kitchen: &Kitchen<'_>) {
 fn three(kitchen: &Kitchen<'_>) {
     let places: Vec<(String, IpAddr, String)> = ["m1", "m2", "m3", "m4"]
         .map(|name| {
-            let address = own_address();
+            let address = lasting_address();
             (name.to_owned(), address, format!("http://{address}:2380"))
         })
         .into();
@@ -471,6 +471,8 @@ fn restored(kitchen: &Kitchen<'_>) {
     let mut etcd = Etcd::start(&Start::alone(kitchen.series, &work.path().join("data")));
     compacted(&mut etcd);
     leases(&mut etcd);
+    // It waits until the database is marked with its version.
+    Facts::of(&etcd, &[]).unwrap();
     etcd.etcdctl(&["snapshot", "save", snapshot.to_str().unwrap()], b"");
     etcd.stop();
 

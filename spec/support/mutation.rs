@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use etcd_release::datadir::bolt::Db;
-use etcd_release::datadir::bolt::pages::{PageClass, Visitor, survey};
 use etcd_release::datadir::bolt::Place;
+use etcd_release::datadir::bolt::pages::{PageClass, Visitor, survey};
 
 use super::corpus::{listed, used};
 
@@ -100,6 +100,21 @@ impl Kind {
     /// It may make another legal content of a database, which has no checksums: nobody can see that.
     pub(crate) fn may_be_legal(self) -> bool {
         matches!(self, Self::DbAnyBit)
+    }
+
+    /// It takes away the end of the log, as a crash does with what was not acknowledged: nobody can see what it was.
+    pub(crate) fn cuts_the_log(self) -> bool {
+        matches!(self, Self::WalTorn | Self::WalTruncated)
+    }
+
+    /// It hits bytes of a database in use, some of which etcd gets along without.
+    pub(crate) fn is_in_use(self) -> bool {
+        matches!(self, Self::DbHeadBit | Self::DbAnyBit | Self::DbTruncated | Self::DbPagesSwapped)
+    }
+
+    /// It cannot go unseen, whatever it hits.
+    pub(crate) fn is_seen(self) -> bool {
+        matches!(self, Self::DbPageZeroed | Self::DbPagesSwapped | Self::DbBothHeadersBroken)
     }
 
     /// Does it; says where, or `None` if this directory has nothing of that kind.
