@@ -33,7 +33,7 @@ fn write_page(out: &mut String, inspection: &Inspection) -> fmt::Result {
         let told =
             inspection.differences.is_empty() && rows.is_some_and(|rows| rows.len() == store.members.len());
         if told {
-            line(out, "old store", format_args!("the same members, up to index {}", store.index))?;
+            line(out, "old store", format_args!("the same members, last changed by entry {}", store.index))?;
         } else {
             members(out, "old store", &store.members)?;
         }
