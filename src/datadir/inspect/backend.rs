@@ -11,7 +11,9 @@ use super::super::source::{Map, Source};
 use super::log::Origin;
 use super::{MemberRow, Unreadable};
 use crate::etcd::id::MemberId;
-use fold::{Fold, number};
+use fold::number;
+
+pub(super) use fold::Fold;
 
 mod fold;
 

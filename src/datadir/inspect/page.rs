@@ -293,7 +293,7 @@ fn start(out: &mut String, start: &Start) -> fmt::Result {
         Start::Member { member, cluster, voters, quorum, learner, replayed, repair } => {
             match repair {
                 Some(Repair::Harmless) => {
-                    say(out, "repairs the torn end of the log; nothing acknowledged is lost")?
+                    say(out, "repairs the torn end of the log; nothing acknowledged is lost")?;
                 }
                 Some(Repair::Loses { offset }) => {
                     say(
@@ -307,8 +307,8 @@ fn start(out: &mut String, start: &Start) -> fmt::Result {
             say(
                 out,
                 &format!(
-                    "goes on as {role} {member} of cluster {cluster}: {} vote, {quorum} must run; {} to apply",
-                    voters,
+                    "goes on as {role} {member} of cluster {cluster}: {quorum} of {} must run, {} to apply",
+                    counted(*voters as u64, "voter"),
                     counted(*replayed, "entry")
                 ),
             )

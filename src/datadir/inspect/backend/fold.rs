@@ -12,7 +12,7 @@ use crate::etcd::id::MemberId;
 
 /// What came by so far.
 #[derive(Default)]
-pub(super) struct Fold {
+pub(in super::super) struct Fold {
     bucket: Bucket,
     facts: BackendFacts,
     /// The largest revision of a key.
@@ -49,10 +49,9 @@ impl LiveCount {
     fn take(&mut self, main: u64, version: u64, is_tombstone: bool) {
         match (main <= self.compacted, is_tombstone) {
             (true, false) => self.count += 1,
-            (true, true) => {}
             (false, true) => self.count -= 1,
             (false, false) if version == 1 => self.count += 1,
-            (false, false) => {}
+            _ => {}
         }
     }
 }
@@ -89,7 +88,7 @@ impl Visitor for Fold {
 impl Fold {
     /// For a database with a compaction that was finished at this revision; 0 for none. It is to be known
     /// beforehand, since the keys come before it.
-    pub(super) fn after(compacted: u64) -> Self {
+    pub(in super::super) fn after(compacted: u64) -> Self {
         Self { live: LiveCount { compacted, count: 0 }, ..Self::default() }
     }
 
@@ -159,7 +158,7 @@ impl Fold {
     }
 
     /// The facts, but for those about the file.
-    pub(super) fn facts(self) -> BackendFacts {
+    pub(in super::super) fn facts(self) -> BackendFacts {
         let mut facts = self.facts;
         let Compaction { scheduled, finished } = facts.compaction;
         // As etcd finds it at a start; the first revision of an empty database is 1.
