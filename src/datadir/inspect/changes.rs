@@ -103,7 +103,7 @@ pub(super) fn compare(
     (Some(membership), differences)
 }
 
-fn differences(store: &V2Store, backend: &BackendFacts) -> Vec<Difference> {
+pub(super) fn differences(store: &V2Store, backend: &BackendFacts) -> Vec<Difference> {
     let follows_backend = backend.minor().is_some_and(|minor| minor >= 6);
     let then = |upgrade: &str| {
         if follows_backend {
