@@ -24,7 +24,7 @@ use etcd::{Etcd, Start};
 use etcd_release::datadir::inspect::{ConfChanges, Options, Running, inspect};
 use etcd_release::datadir::validate::validate;
 use etcd_release::datadir::verdict::{Mode, Report, Verdict};
-use facts::{Facts, MemberFact};
+use facts::MemberFact;
 use mutation::{Dice, Kind};
 use outcome::Outcome;
 use serde_json::{Value, json};
@@ -41,13 +41,22 @@ fn what_etcd_left_behind_is_sound() {
     let mut others = Vec::new();
     for entry in corpus::all() {
         for mode in [Mode::Sanity, Mode::Full] {
-            let report = judge(&entry.data_dir, mode);
+            let mut report = judge(&entry.data_dir, mode);
+            report.findings.retain(|finding| !is_told(entry, &finding.what));
             if report.verdict != Verdict::Sound || !report.findings.is_empty() {
                 others.push(format!("{}: {report:#?}", entry.title()));
             }
         }
     }
     assert!(others.is_empty(), "{}", others.join("\n"));
+}
+
+/// Whether somebody should know this of a directory that is sound.
+fn is_told(entry: &Entry, what: &str) -> bool {
+    what.contains("raised the alarm") && !entry.facts.alarms.is_empty()
+        || what.contains("was removed from its cluster") && entry.name == "three-removed"
+        // The restore of 3.4 leaves the members of before in the database.
+        || what.contains("members") && entry.title() == "3.4 restored"
 }
 
 #[test]
@@ -100,6 +109,9 @@ fn expected(entry: &Entry) -> Vec<(&'static str, Value)> {
     ];
     // The restore of 3.4 leaves the members of before in the database: that is a difference, and told.
     let restored_by_3_4 = entry.title() == "3.4 restored";
+    if !restored_by_3_4 {
+        fields.push(("/differences", json!([])));
+    }
     if let Some(members) = facts.members.as_ref().filter(|_| !restored_by_3_4) {
         // A restored member has not said yet where clients reach it.
         let client_urls =
@@ -113,7 +125,6 @@ fn expected(entry: &Entry) -> Vec<(&'static str, Value)> {
             })
         });
         fields.push(("/backend/members", members.collect()));
-        fields.push(("/differences", json!([])));
         fields.push(("/backend/removed", facts.removed.iter().map(|&id| hex(id)).collect()));
     }
     // Nobody could ask the removed member, and the killed one has more in its log than in its database.
@@ -200,7 +211,7 @@ enum Agreement {
     Yes,
     /// Nobody could know better.
     NotToBeSeen,
-    /// We say damaged, and etcd is lucky: it never came to the place, or wrote it anew.
+    /// We say damaged, and etcd is lucky (docs/contract.md#validate).
     Stricter,
     No,
 }
@@ -215,7 +226,7 @@ fn agreement(kind: Kind, verdict: Verdict, before: &Outcome, after: &Outcome) ->
         Verdict::Sound if kind.may_be_legal() => Agreement::NotToBeSeen,
         Verdict::Sound | Verdict::Repairable if kind.cuts_the_log() => Agreement::NotToBeSeen,
         Verdict::Damaged if !same => Agreement::Yes,
-        Verdict::Damaged if kind.is_in_use() => Agreement::Stricter,
+        Verdict::Damaged if kind.etcd_may_be_lucky() => Agreement::Stricter,
         _ => Agreement::No,
     }
 }

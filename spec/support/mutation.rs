@@ -107,9 +107,11 @@ impl Kind {
         matches!(self, Self::WalTorn | Self::WalTruncated)
     }
 
-    /// It hits bytes of a database in use, some of which etcd gets along without.
-    pub(crate) fn is_in_use(self) -> bool {
+    /// etcd may get along with it: it hits what etcd never reads or writes anew, or the log has all that is lost.
+    pub(crate) fn etcd_may_be_lucky(self) -> bool {
         matches!(self, Self::DbHeadBit | Self::DbAnyBit | Self::DbTruncated | Self::DbPagesSwapped)
+            || matches!(self, Self::DbMissing | Self::DbEmpty)
+            || self.cuts_the_log()
     }
 
     /// It cannot go unseen, whatever it hits.

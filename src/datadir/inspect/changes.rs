@@ -90,9 +90,15 @@ pub(super) fn compare(
     let compared = |store: &V2Store| backend.map(|backend| differences(store, backend)).unwrap_or_default();
     let mut differences = compared(&store);
     let index = advance(&mut store, read.facts.state.commit.max(applied));
-    // 3.4 writes members down without the index of their entry: what agrees by the end never differed.
-    let at_the_end = compared(&store);
-    differences.retain(|difference| at_the_end.contains(difference));
+    // 3.4 writes members down without the index of their entry: what agrees later in the log never differed.
+    let mut later = store.clone();
+    let then = compared(&later);
+    differences.retain(|difference| then.contains(difference));
+    for change in read.facts.changes.iter().filter(|change| change.id.index > index) {
+        later.apply(&change.what);
+    }
+    let then = compared(&later);
+    differences.retain(|difference| then.contains(difference));
     let membership = Membership {
         index,
         members: store.members.values().map(MemberRow::from).collect(),
