@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use super::endpoints::Endpoints;
+use super::endpoints::Vacancy;
 use super::progress::{Listener, Progress};
 use super::source::Source;
 use crate::datadir::restore::{HashRule, Restoring, Run, restore};
@@ -95,7 +95,7 @@ struct PopulateArgs {
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
     #[command(flatten)]
-    endpoints: Endpoints,
+    vacancy: Vacancy,
     /// Print JSON (version 1; fields are added, never changed)
     #[arg(long)]
     json: bool,
@@ -127,7 +127,7 @@ struct RestoreArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    endpoints: Endpoints,
+    vacancy: Vacancy,
     /// How to show how far it is
     #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
     progress: Listener,
@@ -153,7 +153,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
 
 fn populate(args: &PopulateArgs) -> Result<Exit> {
     let membership = args.source.membership()?;
-    args.endpoints.check()?;
+    args.vacancy.check()?;
     let seeding = Seeding {
         membership: &membership,
         data_dir: &args.target.data_dir,
@@ -166,7 +166,7 @@ fn populate(args: &PopulateArgs) -> Result<Exit> {
 
 fn restored(args: &RestoreArgs) -> Result<Exit> {
     let membership = args.source.membership()?;
-    args.endpoints.check()?;
+    args.vacancy.check()?;
     let restoring = Restoring {
         snapshot: &args.snapshot,
         membership: &membership,
