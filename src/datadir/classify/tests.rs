@@ -28,7 +28,7 @@ fn class(root: &TempDir) -> Found {
 
 fn why(files: &[(&str, &[u8])]) -> String {
     match class(&disk(files)) {
-        Found::Damaged { why } => why.to_string(),
+        Found::Damaged { why, .. } => why.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -191,6 +191,43 @@ fn damage_is_told_with_file_and_place() {
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &used), (snapshot, b"")]), @"member/snap/db ends at raft index 7, but the newest snapshot file is of index 9 and its database member/snap/0000000000000009.snap.db is missing");
     let index = bolt_file(&[("meta", Form::Inline, vec![(b"consistent_index".to_vec(), vec![1])])]);
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &index)]), @"member/snap/db: its bucket 'meta' has a consistent_index that is not eight bytes long");
+}
+
+/// Whose damaged data it was decides who may give it back (docs/contract.md#damaged).
+#[test]
+fn damaged_data_tells_whose_it_was_as_far_as_it_can_be_read() {
+    let used = backend(40, 1);
+    let torn = |byte: usize| {
+        let mut log = wal();
+        log[byte] ^= 1;
+        log
+    };
+    let remains = |files: &[(&str, &[u8])]| match class(&disk(files)) {
+        Found::Damaged { remains, .. } => remains,
+        other => panic!("{other:?}"),
+    };
+    let ids = Remains { cluster_id: Some(ClusterId(0xcc)), member_id: Some(MemberId(0xa1)), voters: None };
+    let voters = || Some(BTreeSet::from([MemberId(0xa1), MemberId(0xb2)]));
+    let other = wal_file(1, 0xb2, 0xcc);
+
+    assert_eq!(remains(&[(FIRST, &wal())]), ids, "no database");
+    assert_eq!(remains(&[(FIRST, &wal()), (DB, &[0; 9000])]), ids, "a broken database");
+    assert_eq!(
+        remains(&[(FIRST, &wal()), (THIRD, &wal()), (DB, &used)]),
+        Remains { voters: voters(), ..ids.clone() },
+        "a gap in the log"
+    );
+    assert_eq!(
+        remains(&[(FIRST, &wal()), (SECOND, &torn(36)), (DB, &used)]),
+        Remains { voters: voters(), ..ids },
+        "a broken file of the log beside a sound one"
+    );
+    for (log, what) in [(torn(36), "a broken log"), (vec![], "an empty one")] {
+        let of_the_database = Remains { voters: voters(), ..Remains::default() };
+        assert_eq!(remains(&[(FIRST, &log), (DB, &used)]), of_the_database, "{what}");
+    }
+    let of_two = remains(&[(FIRST, &wal()), (SECOND, &other), (DB, &used)]);
+    assert_eq!(of_two.cluster_id, None, "a log of two members belongs to neither");
 }
 
 /// etcd killed between making its log and writing the members of a first boot waits for a leader for ever

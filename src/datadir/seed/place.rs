@@ -64,7 +64,7 @@ impl Place {
             Found::Empty => Ok(()),
             Found::Foreign { names } => occupied(format!("it holds {}", names.join(", "))),
             Found::Partial { what } => occupied(what),
-            Found::Damaged { why } => occupied(format!("it holds damaged data of a member: {why}")),
+            Found::Damaged { why, .. } => occupied(format!("it holds damaged data of a member: {why}")),
             Found::Data(identity) => {
                 occupied(format!("it holds member {} of cluster {}", identity.member_id, identity.cluster_id))
             }

@@ -116,14 +116,14 @@ impl Observer<'_> {
             }
             let target = Target::named(url.host(), url.port());
             let (tls, limit) = (&self.reach.http_as_admin, self.job.properties.observe_timeout);
-            // An answer that does not come leaves the question open, which never counts as dead or old.
-            // Nobody else's life is of interest: a newcomer removes nobody.
+            // Who is not listed removes nobody, so nobody's life is of interest to it.
             let listed = healthy.members.iter().any(|member| member.listens_at(&self.job.own().peer_url));
             let peers = if listed {
                 heard_peers(&target, tls.clone(), limit, self.several_heartbeats()).await
             } else {
                 active_peers(&target, tls.clone(), limit).await
             };
+            // An answer that does not come leaves the question open, which never counts as dead or old.
             healthy.connected = peers.ok();
             healthy.cluster_version = cluster_version(&target, tls.clone(), limit).await;
         }
@@ -176,7 +176,9 @@ impl Observer<'_> {
             Found::Foreign { names } => Disk::Foreign { names: names.into_iter().collect() },
             Found::Empty => Disk::Empty { history },
             Found::Partial { .. } => Disk::Partial { history },
-            Found::Damaged { why } => Disk::Damaged { why: why.to_string(), cluster_id: None, voters: None },
+            Found::Damaged { why, remains } => {
+                Disk::Damaged { why: why.to_string(), cluster_id: remains.cluster_id, voters: remains.voters }
+            }
             Found::Data(identity) => Disk::Data(DiskData {
                 cluster_id: identity.cluster_id,
                 member_id: identity.member_id,
