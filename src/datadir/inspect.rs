@@ -202,7 +202,8 @@ pub fn inspect(data_dir: &Path, wal_dir: Option<&Path>, options: Options) -> Res
     // Nothing is opened in a directory that is not etcd's.
     if !matches!(inspection.class, Class::Empty | Class::Foreign { .. }) {
         let backend = backend::read(data_dir, &mut inspection.unreadable)?;
-        let summary = log::read(data_dir, &inspection.wal_dir, &mut inspection.unreadable)?;
+        let origin = backend.as_ref().map_or(log::Origin::File, BackendFacts::origin);
+        let summary = log::read(data_dir, &inspection.wal_dir, origin, &mut inspection.unreadable)?;
         if let Some(summary) = &summary {
             inspection.cluster_id = summary.facts.owner.map(|owner| owner.cluster_id);
             inspection.member_id = summary.facts.owner.map(|owner| owner.member_id);

@@ -100,12 +100,7 @@ pub(super) fn compare(
 }
 
 fn differences(store: &V2Store, backend: &BackendFacts) -> Vec<Difference> {
-    let version = backend.storage_version.as_ref().or(backend.cluster_version.as_ref());
-    // Before 3.6 there is no storage version, and 3.4 keeps the cluster's elsewhere.
-    let follows_backend = version.is_some_and(|version| {
-        let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok());
-        minor.is_some_and(|minor: u32| minor >= 6)
-    });
+    let follows_backend = backend.minor().is_some_and(|minor| minor >= 6);
     let then = |upgrade: &str| {
         if follows_backend {
             "etcd from 3.6 on goes by the database: nothing follows as long as it stays there".to_owned()

@@ -43,8 +43,9 @@ pub struct LogFacts {
     pub snapshot_file_index: Option<u64>,
     /// Snapshot files that cannot be read; etcd renames them and takes an older one.
     pub broken_snapshot_files: Vec<String>,
-    /// The last index before missing entries and the first one behind, if any are missing behind the
-    /// snapshot that a start begins with.
+    /// The index of the snapshot that a start begins with; 0 if it begins with the first entry.
+    pub start_index: u64,
+    /// The last index before missing entries and the first one behind, if any are missing behind that.
     pub gap: Option<(u64, u64)>,
     /// How it ends.
     pub tail: TailFacts,
@@ -107,10 +108,20 @@ pub(super) struct Read {
     pub(super) store: Option<(u64, V2Store)>,
 }
 
+/// With which snapshot a start begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Up to 3.6: with a snapshot file's.
+    File,
+    /// From 3.7 on: with the newest one that the log speaks of.
+    Mark,
+}
+
 /// Reads the log and the snapshot file. `None` if there is no log.
 pub(super) fn read(
     data_dir: &Path,
     wal_dir: &Path,
+    origin: Origin,
     unreadable: &mut Vec<Unreadable>,
 ) -> io::Result<Option<Read>> {
     let log = Log::open(wal_dir)?;
@@ -142,7 +153,7 @@ pub(super) fn read(
         None if facts.first.is_some_and(|first| first.index == 1) => Some((0, V2Store::default())),
         None => None,
     };
-    let log = log_facts(&log, bytes, &facts, choice);
+    let log = log_facts(&log, bytes, &facts, choice, origin);
     Ok(Some(Read { facts, log, store }))
 }
 
@@ -156,11 +167,16 @@ fn store(path: &Path) -> io::Result<Result<V2Store, String>> {
     })
 }
 
-fn log_facts(log: &Log, bytes: u64, facts: &Summary, choice: Choice) -> LogFacts {
+fn log_facts(log: &Log, bytes: u64, facts: &Summary, choice: Choice, origin: Origin) -> LogFacts {
     let (snapshot_file, snapshot_file_index) =
         choice.chosen.map(|(file, mark)| (file, mark.id.index)).unzip();
     let newest = facts.newest_snapshot().map(|mark| mark.id);
     let index = |id: EntryId| id.index;
+    let start = match origin {
+        Origin::File => snapshot_file_index,
+        Origin::Mark => newest.map(index),
+    };
+    let start_index = start.unwrap_or_default();
     LogFacts {
         segments: log.segments().iter().map(ToString::to_string).collect(),
         bytes,
@@ -175,7 +191,8 @@ fn log_facts(log: &Log, bytes: u64, facts: &Summary, choice: Choice) -> LogFacts
         snapshot_file,
         snapshot_file_index,
         broken_snapshot_files: choice.broken.into_iter().map(|(file, _)| file).collect(),
-        gap: facts.gap_after(snapshot_file_index.unwrap_or_default()).map(|gap| (gap.last, gap.found)),
+        start_index,
+        gap: facts.gap_after(start_index).map(|gap| (gap.last, gap.found)),
         tail: tail(&facts.tail),
     }
 }

@@ -33,7 +33,7 @@ fn write_page(out: &mut String, inspection: &Inspection) -> fmt::Result {
         let told =
             inspection.differences.is_empty() && rows.is_some_and(|rows| rows.len() == store.members.len());
         if told {
-            line(out, "old store", format_args!("the same members, up to index {}", store.index))?;
+            line(out, "old store", format_args!("the same members, last changed by entry {}", store.index))?;
         } else {
             members(out, "old store", &store.members)?;
         }
@@ -293,7 +293,7 @@ fn start(out: &mut String, start: &Start) -> fmt::Result {
         Start::Member { member, cluster, voters, quorum, learner, replayed, repair } => {
             match repair {
                 Some(Repair::Harmless) => {
-                    say(out, "repairs the torn end of the log; nothing acknowledged is lost")?
+                    say(out, "repairs the torn end of the log; nothing acknowledged is lost")?;
                 }
                 Some(Repair::Loses { offset }) => {
                     say(
@@ -307,8 +307,8 @@ fn start(out: &mut String, start: &Start) -> fmt::Result {
             say(
                 out,
                 &format!(
-                    "goes on as {role} {member} of cluster {cluster}: {} vote, {quorum} must run; {} to apply",
-                    voters,
+                    "goes on as {role} {member} of cluster {cluster}: {quorum} of {} must run, {} to apply",
+                    counted(*voters as u64, "voter"),
                     counted(*replayed, "entry")
                 ),
             )

@@ -122,7 +122,7 @@ impl Facts {
         let removed = inspection.backend.iter().flat_map(|backend| &backend.removed);
         let removed_before = inspection.v2_store.iter().flat_map(|store| &store.removed);
         let log = inspection.log.as_ref().map(|log| {
-            let snapshot_index = log.snapshot_file_index.unwrap_or_default();
+            let snapshot_index = log.start_index;
             let received = data_dir.join(format!("member/snap/{snapshot_index:016x}.snap.db"));
             LogState {
                 first_index: log.first_index,
@@ -198,6 +198,9 @@ pub(super) fn foresee(facts: &Facts) -> Start {
     };
     if facts.removed.contains(&member) {
         return Start::Removed { member };
+    }
+    if let Class::Damaged { why } = &facts.class {
+        return ends(why);
     }
     let voters = facts.voters.len();
     Start::Member {
