@@ -16,12 +16,12 @@ mod outcome;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
 use corpus::Entry;
 use etcd::{Etcd, Start};
-use etcd_release::datadir::inspect::{ConfChanges, Options, Running, inspect};
 use etcd_release::datadir::validate::validate;
 use etcd_release::datadir::verdict::{Mode, Report, Verdict};
 use facts::MemberFact;
@@ -34,6 +34,20 @@ const AT_A_TIME: usize = 4;
 
 fn judge(data_dir: &Path, mode: Mode) -> Report {
     validate(data_dir, None, mode, &mut |_, _| {}).unwrap()
+}
+
+/// Runs `etcd-datadir` on a directory: its exit code, and the JSON that it prints.
+fn datadir(arguments: &[&str], data_dir: &Path) -> (Option<i32>, Value) {
+    let output = Command::new(env!("CARGO_BIN_EXE_etcd-datadir"))
+        .args(arguments)
+        .args(["--json", "--data-dir"])
+        .arg(data_dir)
+        .env_clear()
+        .output()
+        .unwrap();
+    let said = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), said)
 }
 
 #[test]
@@ -62,9 +76,9 @@ fn is_told(entry: &Entry, what: &str) -> bool {
 #[test]
 fn what_we_read_is_what_etcd_says() {
     let mut differences = Vec::new();
-    let options = Options { conf_changes: ConfChanges::Omitted, running: Running::Refuse };
     for entry in corpus::all() {
-        let said = serde_json::to_value(inspect(&entry.data_dir, None, options).unwrap()).unwrap();
+        let (code, said) = datadir(&["inspect"], &entry.data_dir);
+        assert_eq!(code, Some(0), "{}", entry.title());
         let length = entry.data_dir.join("member/snap/db").metadata().unwrap().len();
         let expected = expected(entry).into_iter().chain([("/backend/file/bytes", json!(length))]);
         for (field, expected) in expected {
@@ -156,12 +170,14 @@ fn a_running_member_is_locked() {
     let (_guard, data_dir) = entry.copy();
     let etcd = Etcd::start(&Start::alone(entry.series, &data_dir));
 
-    for mode in [Mode::Sanity, Mode::Full] {
-        assert_eq!(judge(&data_dir, mode).verdict, Verdict::Locked);
+    for mode in ["sanity", "full"] {
+        let (code, said) = datadir(&["validate", "--mode", mode], &data_dir);
+        assert_eq!((code, &said["verdict"]), (Some(13), &json!("locked")), "{mode}");
     }
 
     etcd.stop();
-    assert_eq!(judge(&data_dir, Mode::Full).verdict, Verdict::Sound);
+    let (code, said) = datadir(&["validate", "--mode", "full"], &data_dir);
+    assert_eq!((code, &said["verdict"]), (Some(0), &json!("sound")));
 }
 
 /// The directories that are damaged for etcd: of every series, with and without snapshots, alone and not.

@@ -37,7 +37,7 @@ pub(crate) struct Facts {
     pub(crate) users: Vec<UserFact>,
     pub(crate) roles: Vec<String>,
     pub(crate) alarms: Vec<AlarmFact>,
-    /// The last entry it applied and the term of raft; `None` if only a copy was asked, which writes on.
+    /// The last entry it applied and the term of raft; `None` if it wrote on, or nobody asked last of all.
     pub(crate) raft: Option<RaftFact>,
     /// `etcdutl snapshot status` on the database file.
     #[serde(skip_serializing_if = "Option::is_none", default)]

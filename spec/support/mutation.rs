@@ -117,6 +117,7 @@ impl Kind {
     /// It cannot go unseen, whatever it hits.
     pub(crate) fn is_seen(self) -> bool {
         matches!(self, Self::DbPageZeroed | Self::DbPagesSwapped | Self::DbBothHeadersBroken)
+            || matches!(self, Self::DbMissing | Self::DbEmpty | Self::WalTwice)
     }
 
     /// Does it; says where, or `None` if this directory has nothing of that kind.
