@@ -227,7 +227,7 @@ enum Agreement {
     Yes,
     /// Nobody could know better.
     NotToBeSeen,
-    /// We say damaged, and etcd is lucky (docs/contract.md#validate).
+    /// We say damaged, and etcd is lucky (docs/contract.md#judging).
     Stricter,
     No,
 }

@@ -5,7 +5,7 @@
 //! through a map: a disk that fails ends the process, so the launcher has a child do it.
 //!
 //! What nobody reads is never called damage: free pages, what lies behind the high-water mark, padding. What etcd
-//! ends on, or would serve wrongly, always is (docs/contract.md#validate).
+//! ends on, or would serve wrongly, always is (docs/contract.md#judging).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ pub fn validate(
     Ok(look.findings.report(mode))
 }
 
-/// What a log without its database means (docs/contract.md#validate).
+/// What a log without its database means (docs/contract.md#judging).
 const WITHOUT_DB: &str = "etcd ends at each start, or builds the database anew from the log, if it goes back to the \
                           first entry and no snapshot was ever taken: what else was in the database is lost";
 
