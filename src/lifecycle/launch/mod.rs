@@ -17,4 +17,6 @@ pub mod record_files;
 pub mod records;
 pub mod run;
 pub mod supervise;
+mod telling;
 pub mod turn;
+pub mod validation;

@@ -19,6 +19,7 @@ pub const CARRIED_OUT: &[Step] = &[
     Step::MemberRemove,
     Step::MemberAdd,
     Step::WriteJoinAnswer,
+    Step::Validate,
     Step::WriteConfiguration,
     Step::RemoveExitRecord,
     Step::Spawn,
