@@ -93,7 +93,7 @@ fn read_log(layout: &Layout, directory: &Path) -> io::Result<Log> {
     let file = |segment: Segment| format!("{}/{segment}", layout.wal_name);
     let owner = |segment: Segment| -> io::Result<Result<Owner, Damage>> {
         let path = directory.join(segment.to_string());
-        match wal::owner(plain(&path)?) {
+        match wal::owner(&plain(&path)?) {
             Ok(owner) => Ok(Ok(owner)),
             Err(wal::Error::Fault(fault)) => Ok(Err(Damage::Wal { file: file(segment), fault })),
             Err(wal::Error::Io(error)) => Err(layout::about(&path, &error)),
@@ -119,7 +119,7 @@ fn read_log(layout: &Layout, directory: &Path) -> io::Result<Log> {
 }
 
 fn is_blank(path: &Path) -> io::Result<bool> {
-    match wal::is_blank(plain(path)?) {
+    match wal::is_blank(&plain(path)?) {
         Ok(blank) => Ok(blank),
         Err(wal::Error::Fault(_)) => Ok(false),
         Err(wal::Error::Io(error)) => Err(layout::about(path, &error)),

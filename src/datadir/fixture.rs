@@ -1,12 +1,14 @@
 //! Small files as bbolt and etcd write them, for unit tests: what real etcd writes is compared in
 //! `spec/datadir.rs`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use prost::Message;
 
-use super::bolt::fnv_1a;
+use super::bolt::pages::Visitor;
+use super::bolt::{Place, fnv_1a};
 use super::crc::Crc32c;
 
 pub(super) const PAGE: usize = 4096;
@@ -62,21 +64,21 @@ pub(super) fn bolt_file(buckets: &[(&str, Form, Pairs)]) -> Vec<u8> {
         }
         roots.push((1, name.as_bytes().to_vec(), value));
     }
-    let mut file = [meta_page(0, next, 0), meta_page(1, next, 1)].concat();
+    let mut file = [meta_page(0, next, 0, u64::MAX), meta_page(1, next, 1, u64::MAX)].concat();
     file.extend(padded(leaf_page(2, &roots)));
     file.extend(pages);
     file
 }
 
-/// A header page that says the list of buckets is page 2.
-pub(super) fn meta_page(id: u64, pages: u64, txid: u64) -> Vec<u8> {
+/// A header page that says the list of buckets is page 2, and where the list of free pages is.
+pub(super) fn meta_page(id: u64, pages: u64, txid: u64, freelist: u64) -> Vec<u8> {
     let mut page = header(id, 4, 0);
     let mut body = Vec::new();
     body.extend(0xED0C_DAED_u32.to_le_bytes());
     body.extend(2_u32.to_le_bytes());
     body.extend(le32(PAGE));
     body.extend(0_u32.to_le_bytes());
-    for number in [2, 0, u64::MAX, pages, txid] {
+    for number in [2, 0, freelist, pages, txid] {
         body.extend(number.to_le_bytes());
     }
     let checksum = fnv_1a(&body);
@@ -128,6 +130,39 @@ fn padded(mut page: Vec<u8>) -> Vec<u8> {
     page[12..16].copy_from_slice(&le32(pages - 1));
     page.resize(pages * PAGE, 0);
     page
+}
+
+/// What a walk through all pages has shown.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) model: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+    pub(super) nested: Vec<Vec<u8>>,
+    pub(super) skipped: usize,
+    pub(super) bytes: u64,
+    bucket: Vec<u8>,
+}
+
+impl Visitor for Shown {
+    fn bucket(&mut self, name: &[u8], _place: Place) {
+        self.model.insert(name.to_vec(), BTreeMap::new());
+        self.bucket = name.to_vec();
+    }
+
+    fn entry(&mut self, key: &[u8], value: &[u8], _place: Place) {
+        self.model.entry(self.bucket.clone()).or_default().insert(key.to_vec(), value.to_vec());
+    }
+
+    fn nested(&mut self, name: &[u8], _place: Place) {
+        self.nested.push(name.to_vec());
+    }
+
+    fn skipped(&mut self) {
+        self.skipped += 1;
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

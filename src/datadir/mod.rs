@@ -90,9 +90,18 @@ pub struct Identity {
 
 pub mod bolt;
 pub mod crc;
+pub mod membership;
+pub mod raft;
+pub mod restore;
+pub mod seed;
+pub mod snap;
+pub mod snapshot_file;
 pub mod source;
+pub mod stored_member;
+pub mod v2store;
 pub mod verdict;
 pub mod wal;
+pub mod wire;
 
 mod backend;
 mod classify;

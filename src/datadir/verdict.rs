@@ -1,5 +1,6 @@
 //! What a validation found, for a person and for the launcher.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -113,7 +114,7 @@ impl fmt::Display for Verdict {
 impl Report {
     /// The report of these findings: the worst one decides.
     pub fn of(mode: Mode, mut findings: Vec<Finding>, omitted: u64, bytes_read: u64) -> Self {
-        findings.sort_by(|one, other| other.severity.cmp(&one.severity));
+        findings.sort_by_key(|finding| Reverse(finding.severity));
         let verdict = match findings.first().map(|finding| finding.severity) {
             None | Some(Severity::Note | Severity::Warning) => Verdict::Sound,
             Some(Severity::Repairable) => Verdict::Repairable,
@@ -125,6 +126,7 @@ impl Report {
     }
 
     /// The same with another answer: of a directory that was not read further.
+    #[must_use]
     pub fn with_verdict(self, verdict: Verdict) -> Self {
         Self { verdict, ..self }
     }

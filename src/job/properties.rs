@@ -36,7 +36,7 @@ pub enum BootstrapMethod {
     /// etcd's static bootstrap: each etcd is told all of them and writes them into its log.
     #[default]
     Static,
-    /// The launcher writes the data of its member before etcd runs (docs/contract.md#seeding).
+    /// The launcher writes the data of its member before etcd runs (docs/contract.md#seeded).
     Seeded,
 }
 

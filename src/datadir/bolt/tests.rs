@@ -83,7 +83,9 @@ fn with_pages(pages: Vec<Vec<u8>>) -> Db {
     let mut file = Vec::new();
     let count = 3 + pages.len() as u64;
     let root = leaf_page(2, &[(1, b"x".to_vec(), [3_u64.to_le_bytes(), [0; 8]].concat())]);
-    for mut page in [vec![meta_page(0, count, 0), meta_page(1, count, 1), root], pages].concat() {
+    for mut page in
+        [vec![meta_page(0, count, 0, u64::MAX), meta_page(1, count, 1, u64::MAX), root], pages].concat()
+    {
         page.resize(PAGE, 0);
         file.extend(page);
     }
@@ -109,8 +111,8 @@ fn damaged_pages_are_typed_errors_with_page_and_offset() {
         (vec![outside],                                                              3, PageFault::Element { index: 0 }),
         (vec![branch_page(3, &[])],                                                  3, PageFault::NoElements),
         (vec![branch_page(3, &[(key("a"), 9)])],                                     9, PageFault::OutOfRange { pages: 4 }),
-        (vec![branch_page(3, &[(key("a"), 3)])],                                     3, PageFault::Repeated),
-        (vec![branch_page(3, &[(key("a"), 4), (key("b"), 4)]), leaf(4, "a")],        4, PageFault::Repeated),
+        (vec![branch_page(3, &[(key("a"), 3)])],                                     3, PageFault::TooDeep),
+        (vec![branch_page(3, &[(key("a"), 4), (key("b"), 4)]), leaf(4, "a")],        4, PageFault::Astray { index: 0 }),
         (vec![branch_page(3, &[(key("a"), 4)]), leaf_page(4, &[])],                  4, PageFault::NoElements),
         (vec![leaf_page(3, &[(0, key("b"), vec![]), (0, key("a"), vec![])])],        3, PageFault::NotSorted { index: 1 }),
     ];
@@ -131,7 +133,7 @@ fn a_loop_of_pages_ends_for_a_single_key_too() {
 
 #[test]
 fn a_key_in_the_list_of_buckets_is_no_bucket() {
-    let mut file = [meta_page(0, 3, 0), meta_page(1, 3, 1)].concat();
+    let mut file = [meta_page(0, 3, 0, u64::MAX), meta_page(1, 3, 1, u64::MAX)].concat();
     file.extend(leaf_page(2, &[(0, b"k".to_vec(), vec![]), (1, b"t".to_vec(), vec![1, 2])]));
     file.resize(3 * PAGE, 0);
     let db = open(&file).unwrap();
