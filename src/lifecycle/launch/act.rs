@@ -18,6 +18,7 @@ use super::listener::Doors;
 use super::observation::Observation;
 use super::record_files::{self, NonceFile};
 use super::records::{BootPhase, BootstrapRecord, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION};
+use super::seeding::seed;
 use super::turn::Turn;
 use super::validation::{Checked, Validation};
 use crate::datadir::verdict::Mode;
@@ -190,6 +191,10 @@ impl Actor<'_> {
             Step::MemberAdd => return Ok(self.add(seen, carried).await),
             Step::MoveAside => return self.move_aside(plan, carried),
             Step::Validate => return self.validate(plan).await,
+            Step::SeedData => match plan {
+                Plan::Bootstrap(bootstrap) => return seed(bootstrap, self.paths),
+                other => bail!("plan {} founds no cluster", other.name()),
+            },
             Step::Promote => self.promote(member_id(plan, carried)?, seen).await,
             Step::ReleaseMutex => self.end_turn(seen, carried).await,
             Step::AnnouncePeerUrl => self.announce(member_id(plan, carried)?).await,

@@ -16,6 +16,7 @@ pub mod readiness;
 pub mod record_files;
 pub mod records;
 pub mod run;
+mod seeding;
 pub mod supervise;
 mod telling;
 pub mod turn;

@@ -15,6 +15,7 @@ pub const CARRIED_OUT: &[Step] = &[
     Step::MoveAside,
     Step::RetireRecords,
     Step::WriteBootstrapRecord,
+    Step::SeedData,
     Step::WriteJoinIntent,
     Step::MemberRemove,
     Step::MemberAdd,
