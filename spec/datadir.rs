@@ -1,135 +1,34 @@
-//! What real etcd leaves on a disk, and what we say about it. Needs `etcd`, `etcdctl` and `etcdutl`
-//! on PATH.
+//! What real etcd leaves on a disk, and whose disk we say it is.
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
+#![allow(dead_code, reason = "several specs share the support")]
 #![expect(clippy::disallowed_methods, reason = "damage is written as a crash leaves it")]
+
+#[path = "support/etcd.rs"]
+mod etcd;
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use etcd::{CLIENT_URL, Etcd, PEER_URL, Start, etcd_of, number, own_address};
 use etcd_release::datadir::bolt::Corruption;
 use etcd_release::datadir::wal::Fault;
 use etcd_release::datadir::{Damage, Found, Identity, classify, in_use};
 use etcd_release::etcd::id::{ClusterId, MemberId};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::Value;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-/// Nothing here takes that long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// An etcd with a loopback address of its own.
-struct Etcd {
-    child: Child,
-    address: IpAddr,
-    log: Receiver<String>,
-}
-
-/// A single member in an own directory.
+/// A single member of the series we ship, in an own directory.
 struct Member {
     root: TempDir,
-    address: IpAddr,
-}
-
-/// An address nobody else has: of this process, and for once.
-fn own_address() -> IpAddr {
-    static TAKEN: AtomicU8 = AtomicU8::new(0);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    loop {
-        let number = TAKEN.fetch_add(1, Ordering::Relaxed);
-        let address = IpAddr::V4(Ipv4Addr::new(127, 100 + number % 100, high, low.clamp(1, 254)));
-        if TcpListener::bind((address, 2379)).is_ok() {
-            return address;
-        }
-    }
-}
-
-impl Etcd {
-    fn spawn(name: &str, address: IpAddr, data_dir: &Path, more: &[&str]) -> Self {
-        let (client, peer) = (format!("http://{address}:2379"), format!("http://{address}:2380"));
-        let mut child = Command::new("etcd")
-            .args(["--name", name, "--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .arg("--data-dir")
-            .arg(data_dir)
-            .args(more)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("etcd is on PATH");
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = channel();
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, address, log }
-    }
-
-    /// Waits for a line of its log that has this text.
-    fn says(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        let mut lines = Vec::new();
-        loop {
-            match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line.contains(text) => return,
-                Ok(line) => lines.push(line),
-                Err(error) => panic!("etcd did not say '{text}' ({error}):\n{}", lines.join("\n")),
-            }
-        }
-    }
-
-    /// Waits until it has ended: its log has then no more lines.
-    fn ended(mut self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("etcd did not end"),
-            }
-        }
-        self.child.wait().unwrap();
-    }
-
-    fn end(self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
-        self.ended();
-    }
-
-    fn etcdctl(&self, arguments: &[&str], stdin: &[u8]) -> Value {
-        let mut child = Command::new("etcdctl")
-            .arg(format!("--endpoints=http://{}:2379", self.address))
-            .args(["--command-timeout=60s", "-w", "json"])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("etcdctl is on PATH");
-        child.stdin.take().unwrap().write_all(stdin).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "etcdctl {arguments:?}");
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        // Ignored: it may have ended before.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Member {
     fn new() -> Self {
-        Self { root: tempfile::tempdir().unwrap(), address: own_address() }
+        Self { root: tempfile::tempdir().unwrap() }
     }
 
     fn data_dir(&self) -> PathBuf {
@@ -137,11 +36,7 @@ impl Member {
     }
 
     fn start(&self, more: &[&str]) -> Etcd {
-        let cluster = format!("m1=http://{}:2380", self.address);
-        let arguments = [&["--initial-cluster", &cluster], more].concat();
-        let etcd = Etcd::spawn("m1", self.address, &self.data_dir(), &arguments);
-        etcd.says("ready to serve client requests");
-        etcd
+        Etcd::start(&Start::alone("3.6", &self.data_dir()).with(more))
     }
 
     /// A member that has some keys and was stopped.
@@ -187,10 +82,6 @@ fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
     OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();
 }
 
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
 #[test]
 fn the_disk_tells_the_ids_that_etcd_told_after_a_stop_and_after_a_kill() {
     let member = Member::new();
@@ -213,7 +104,7 @@ fn the_disk_tells_the_ids_that_etcd_told_after_a_stop_and_after_a_kill() {
     assert_eq!(identity.voters, Some(BTreeSet::from([own])));
     let by_id = |id| identity.members.iter().find(|member| member.id == id).unwrap();
     assert_eq!(by_id(own).name.as_deref(), Some("m1"));
-    assert_eq!(by_id(own).client_urls.first().unwrap().as_str(), format!("http://{}:2379", member.address));
+    assert_eq!(by_id(own).client_urls.first().unwrap().as_str(), CLIENT_URL);
     assert!(by_id(learner).is_learner);
     assert_eq!(by_id(learner).name, None);
     assert_eq!(by_id(learner).peer_urls.first().unwrap().as_str(), learner_url);
@@ -233,10 +124,10 @@ fn the_disk_tells_the_ids_that_etcd_told_after_a_stop_and_after_a_kill() {
 fn a_start_that_failed_before_the_log_leaves_a_partial_disk() {
     let member = Member::new();
     let nobody = own_address();
-    let cluster = format!("m1=http://{}:2380,m2=http://{nobody}:2380", member.address);
+    let cluster = format!("m1={PEER_URL},m2=http://{nobody}:2380");
     let more = ["--initial-cluster", cluster.as_str(), "--initial-cluster-state", "existing"];
 
-    Etcd::spawn("m1", member.address, &member.data_dir(), &more).ended();
+    Etcd::spawn(&Start::alone("3.6", &member.data_dir()).with(&more)).ended();
 
     assert!(member.db().is_file());
     let found = classify(&member.data_dir(), None).unwrap();
@@ -323,7 +214,6 @@ fn a_log_of_several_files_with_snapshots_is_data_until_a_needed_file_is_gone() {
     etcd.end(Signal::SIGTERM);
     let snapshots = listed(&member.data_dir().join("member/snap"), "snap");
     let (whole, wal) = (member.identity(), member.wal());
-    assert!(!snapshots.is_empty());
 
     let kept = member.root.path().join("kept");
     fs::rename(&wal[0], &kept).unwrap();
@@ -333,10 +223,7 @@ fn a_log_of_several_files_with_snapshots_is_data_until_a_needed_file_is_gone() {
     fs::rename(&wal[2], &kept).unwrap();
     fs::rename(&wal[1], member.root.path().join("second")).unwrap();
     fs::rename(&kept, &wal[2]).unwrap();
-    // The newest snapshot may lie behind the hole: then etcd starts.
-    for snapshot in snapshots {
-        fs::remove_file(snapshot).unwrap();
-    }
+    assert!(!snapshots.is_empty(), "a snapshot behind the hole makes no difference");
     assert!(matches!(member.damage(), Damage::WalGap { .. }));
 
     fs::remove_file(member.db()).unwrap();
@@ -353,19 +240,17 @@ fn a_restored_member_has_its_new_identity() {
     etcd.end(Signal::SIGTERM);
     let before = member.identity();
     let restored = Member::new();
-    let url = format!("http://{}:2380", restored.address);
-
-    let status = Command::new("etcdutl")
+    let status = Command::new(etcd_of("3.6", "etcdutl"))
         .args(["snapshot", "restore", snapshot.to_str().unwrap(), "--name", "r1", "--data-dir"])
         .arg(restored.data_dir())
-        .args(["--initial-cluster", &format!("r1={url}"), "--initial-advertise-peer-urls", &url])
+        .args(["--initial-cluster", &format!("r1={PEER_URL}"), "--initial-advertise-peer-urls", PEER_URL])
         .args(["--initial-cluster-token", "restored"])
         .status()
-        .expect("etcdutl is on PATH");
+        .expect("etcdutl starts");
 
     assert!(status.success());
     let after = restored.identity();
-    let expected = MemberId::bootstrapped(&BTreeSet::from([url.parse().unwrap()]), "restored");
+    let expected = MemberId::bootstrapped(&BTreeSet::from([PEER_URL.parse().unwrap()]), "restored");
     assert_eq!(after.member_id, expected);
     assert_eq!(after.cluster_id, ClusterId::bootstrapped(&BTreeSet::from([expected])));
     assert_eq!(after.voters, Some(BTreeSet::from([expected])));

@@ -25,6 +25,13 @@ has_well_known_protos() {
   [[ -f $directory/include/google/protobuf/timestamp.proto ]]
 }
 
+# update_packages: the lists of packages; root's business.
+update_packages() {
+  local -a as_root=()
+  ((EUID == 0)) || as_root=(sudo)
+  "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 update
+}
+
 # Installs what is missing; touches the package lists only then.
 install_packages() {
   local -a missing as_root=()
@@ -45,7 +52,7 @@ install_packages() {
     as_root=(sudo)
   fi
   say "Debian packages: installing ${missing[*]}"
-  quietly "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 update ||
+  quietly update_packages ||
     say "Debian packages: the lists could not be updated; trying with those at hand"
   quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends "${missing[@]}" ||

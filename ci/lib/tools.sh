@@ -1,4 +1,5 @@
-# Puts the pinned tools into .tools: from PATH, from the cache, from upstream, or built. Sourced, never run.
+# Puts the pinned tools into .tools: from PATH, from the cache, from upstream, from Debian's packages, or built. Sourced,
+# never run.
 # shellcheck shell=bash
 #
 # The cache lies outside the checkout, one folder per content of the pin, so that a fresh clone is warm and two
@@ -27,6 +28,8 @@ need_tool() {
 programs() {
   case $1 in
     bosh) echo bosh ;;
+    # etcdutl begins with 3.5.
+    etcd-3.4) echo etcd etcdctl ;;
     etcd-*) echo etcd etcdctl etcdutl ;;
   esac
 }
@@ -40,8 +43,8 @@ pin() {
 pin_key() {
   {
     uname --machine
-    awk -v name="$1" '$1 == "tool" { here = $2 == name } here && /^(tool|sha256)/' "$root/ci/tools/pins"
-    cat "$root/ci/tools/$1/go.mod" "$root/ci/tools/$1/go.sum"
+    awk -v name="$1" '$1 == "tool" { here = $2 == name } here && /^(tool|sha256|debian)/' "$root/ci/tools/pins"
+    [[ ! -d $root/ci/tools/$1 ]] || cat "$root/ci/tools/$1/go.mod" "$root/ci/tools/$1/go.sum"
   } | sha256sum | cut -c 1-16
 }
 
@@ -179,6 +182,43 @@ unpack() {
   chmod 0755 "$directory"/bin/*
 }
 
+# --- from Debian's packages ---
+
+# The packages of a tool, as apt-get takes them (NAME=VERSION): of one that no module proxy has, because its tags are no
+# versions of a Go module.
+debian_packages() {
+  awk -v name="$1" '$1 == "debian" && $2 == name { for (i = 4; i <= NF; i++) print $i "=" $3 }' "$root/ci/tools/pins"
+}
+
+# unpack_packages NAME DIRECTORY PACKAGE...: fetched and unpacked, never installed. apt checks what it fetches against
+# the signature of the archive.
+unpack_packages() {
+  local name=$1 directory=$2 program file
+  shift 2
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+    die "$name cannot be had" \
+      "it is not on PATH in a recent version, upstream's releases are out of reach, and there is no apt-get to ask for $*" \
+      "put $name $(pin "$name" 4) or newer on PATH"
+  say "$name: fetching $* (never installed)"
+  (cd "$directory" && quietly apt-get download "$@") || {
+    # A machine that was never asked for a package has no lists.
+    quietly update_packages || say "$name: the lists of packages could not be updated; trying with those at hand"
+    (cd "$directory" && quietly apt-get download "$@") ||
+      die "apt-get could not download $*" \
+        "$name is neither on PATH in a recent version nor could it be downloaded, so Debian 12's package was the last way" \
+        "read apt's words above; put $name $(pin "$name" 4) or newer on PATH"
+  }
+  mkdir -p "$directory/bin" "$directory/unpacked"
+  for file in "$directory"/*.deb; do
+    dpkg-deb --extract "$file" "$directory/unpacked"
+  done
+  for program in $(programs "$name"); do
+    mv "$directory/unpacked/usr/bin/$program" "$directory/bin/$program"
+  done
+  rm -r "$directory/unpacked" "$directory"/*.deb
+  echo "$(version_of "$directory/bin/etcd") from Debian's packages ($*), not upstream's binary" >"$directory/origin"
+}
+
 # --- from the Go module proxy ---
 
 # build NAME DIRECTORY: builds the modules that ci/tools/NAME/go.mod pins.
@@ -246,6 +286,7 @@ check_go() {
 # fill_cache NAME DIRECTORY
 fill_cache() {
   local name=$1 directory=$2 work
+  local -a packages
   mkdir -p "$tools_cache"
   work=$(mktemp --directory "$tools_cache/.$name-XXXXXX")
   # shellcheck disable=SC2064 # the folder of this call, whatever the variable holds at the end
@@ -254,7 +295,12 @@ fill_cache() {
   if download "$name" "$work"; then
     install_release "$name" "$work"
   else
-    build "$name" "$work"
+    readarray -t packages < <(debian_packages "$name")
+    if ((${#packages[@]} > 0)); then
+      unpack_packages "$name" "$work" "${packages[@]}"
+    else
+      build "$name" "$work"
+    fi
   fi
   chmod 0755 "$work"
   # Somebody else may have been faster; theirs is as good.

@@ -90,6 +90,7 @@ pub struct Identity {
 
 pub mod bolt;
 pub mod crc;
+pub mod inspect;
 pub mod membership;
 pub mod raft;
 pub mod restore;

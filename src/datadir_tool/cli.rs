@@ -11,10 +11,11 @@ use serde::Serialize;
 use super::endpoints::Vacancy;
 use super::progress::{Listener, Progress};
 use super::source::Source;
+use crate::datadir::inspect::{self, ConfChanges, Running};
 use crate::datadir::restore::{HashRule, Restoring, Run, restore};
 use crate::datadir::seed::{self, Seeding};
 use crate::etcd::version::EtcdVersion;
-use crate::report::{self, Exit};
+use crate::report::{self, Complaint, Exit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +40,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what a data directory holds, and what a start of etcd would make of it
+    #[command(
+        after_help = "Example: etcd-datadir inspect\nExample: etcd-datadir inspect --json | jq .member_id"
+    )]
+    Inspect(InspectArgs),
     /// Make an empty database
     #[command(after_help = "Example: etcd-datadir init --output blank.db")]
     Init(InitArgs),
@@ -66,6 +72,32 @@ Examples:
     --initial-cluster-token 2d711642 --data-dir n1.etcd --dry-run
 
 Run it once for each member, with the same file, the same list and the same token.";
+
+/// What is looked at.
+#[derive(Debug, Args)]
+struct Subject {
+    /// Data directory
+    #[arg(long, value_name = "DIR", default_value = "/var/vcap/store/etcd")]
+    data_dir: PathBuf,
+    /// Directory of the write-ahead log, if it is not in the data directory
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    #[command(flatten)]
+    subject: Subject,
+    /// Also list every change of the membership in the log
+    #[arg(long)]
+    conf_changes: bool,
+    /// Read although an etcd runs on it: parts may not fit each other
+    #[arg(long)]
+    while_running: bool,
+    /// Print JSON (version 1; fields are added, never changed)
+    #[arg(long)]
+    json: bool,
+}
 
 #[derive(Debug, Args)]
 struct InitArgs {
@@ -141,6 +173,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
     // Help, version and usage errors: clap prints them and knows the exit code.
     let cli = Cli::try_parse_from(args).unwrap_or_else(|error| error.exit());
     match cli.command {
+        Command::Inspect(args) => look(&args),
         Command::Init(args) => {
             seed::init(&args.output).map_err(|error| error.complaint())?;
             report::answer(&format!("an empty database is in {}", args.output.display()))?;
@@ -149,6 +182,32 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
         Command::Populate(args) => populate(&args),
         Command::Restore(args) => restored(&args),
     }
+}
+
+fn look(args: &InspectArgs) -> Result<Exit> {
+    let options = inspect::Options {
+        conf_changes: if args.conf_changes { ConfChanges::Listed } else { ConfChanges::Omitted },
+        running: if args.while_running { Running::Read } else { Running::Refuse },
+    };
+    let (data_dir, wal_dir) = (&args.subject.data_dir, args.subject.wal_dir.as_deref());
+    let inspection = inspect::inspect(data_dir, wal_dir, options).map_err(|error| match error {
+        inspect::Error::Locked { .. } => Complaint::refused(
+            error.to_string(),
+            "what is read while etcd writes may not fit together",
+            "stop the member first, or add --while-running and expect contradictions",
+        ),
+        inspect::Error::Io(_) => Complaint::failed(
+            error.to_string(),
+            "what cannot be read cannot be told; nothing was changed",
+            "run it as root, and look at the disk with `dmesg`",
+        ),
+    })?;
+    if args.json {
+        report::answer_json(&inspection)?;
+    } else {
+        report::answer(&inspect::page(&inspection))?;
+    }
+    Ok(Exit::Done)
 }
 
 fn populate(args: &PopulateArgs) -> Result<Exit> {

@@ -137,3 +137,21 @@ fn text(path: &Path) -> Result<String> {
 fn dns_server(text: &str) -> Result<Dns, String> {
     Dns::at(text).ok_or_else(|| "it is no address, with or without a port".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::config::tests::config;
+
+    #[test]
+    fn the_link_lists_its_instances_as_the_launcher_names_them() {
+        let job = config(|_| {}).unwrap();
+
+        let told = of_link(&job).unwrap();
+
+        let own: MemberName = "a".parse().unwrap();
+        assert_eq!(told.listed.keys().map(MemberName::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(told.listed[&own], BTreeSet::from([PeerUrl::https("a.etcd.default.etcd.bosh", 2380)]));
+        assert_eq!(told.own, Some(own));
+    }
+}

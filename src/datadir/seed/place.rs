@@ -175,10 +175,9 @@ fn make_directory(path: &Path) -> Result<(), SeedError> {
         return Ok(());
     }
     DirBuilder::new().mode(DIRECTORY_MODE).recursive(true).create(path).map_err(doing("make", path))?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => sync(parent),
-        None => Ok(()),
-    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    give(path, parent)?;
+    sync(parent)
 }
 
 /// A file, or a directory with all in it, to the owner of `model`.
