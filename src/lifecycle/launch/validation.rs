@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::judgement::{Judgement, Outcome, judgement};
+use self::judgement::{Judgement, Outcome, judgement, of_result};
 use self::stamp::Stamp;
 pub use self::told::Told;
 use self::told::{FINDINGS_TOLD, told};
 use super::decide::refusal::Refusal;
 use super::listener::Board;
 use super::observation::{Disk, DiskData, Validated};
+use crate::datadir::validate::validate;
 use crate::datadir::verdict::Mode;
 use crate::job::paths::Paths;
 use crate::journal;
@@ -107,10 +108,13 @@ impl<'a> Validation<'a> {
             *self.told.borrow_mut() = Told::Progress { mode, done, of };
             board.post_validation(self.told());
         };
-        if mode == Mode::Full {
-            journal::info("all data is checked before etcd starts", &json!({"data_dir": data_dir}));
-        }
-        let outcome = child::run(&self.paths.datadir_tool(), &data_dir, mode, tell).await;
+        let outcome = match mode {
+            Mode::Sanity => of_result(validate(&data_dir, None, mode, &mut |_, _| {})),
+            Mode::Full => {
+                journal::info("all data is checked before etcd starts", &json!({"data_dir": data_dir}));
+                child::run(&self.paths.datadir_tool(), &data_dir, tell).await
+            }
+        };
         let took = started.elapsed();
         let judgement = judgement(&outcome);
         *self.told.borrow_mut() = told(mode, &outcome, &judgement, took);

@@ -185,8 +185,7 @@ impl Subject {
                 (name.clone(), bytes)
             })
             .collect();
-        let mut subject =
-            Self { root: tempfile::tempdir().unwrap(), files, bytes, before: BTreeMap::new() };
+        let mut subject = Self { root: tempfile::tempdir().unwrap(), files, bytes, before: BTreeMap::new() };
         for name in subject.files.keys() {
             subject.write(name, &subject.files[name]);
         }
@@ -320,7 +319,10 @@ impl Subject {
         }
         // Reading less never leads to a worse answer.
         assert!(sanity.verdict <= full.verdict, "{story}\n{sanity:#?}");
-        assert!(sanity.findings.iter().all(|finding| finding.severity <= worst(&full)), "{story}\n{sanity:#?}");
+        assert!(
+            sanity.findings.iter().all(|finding| finding.severity <= worst(&full)),
+            "{story}\n{sanity:#?}"
+        );
     }
 }
 
@@ -330,8 +332,11 @@ fn worst(report: &Report) -> Severity {
 
 fn fixtures() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/fixtures/datadir");
-    let mut found: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().join("data")).filter(|path| path.is_dir()).collect();
+    let mut found: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("data"))
+        .filter(|path| path.is_dir())
+        .collect();
     found.sort();
     assert!(found.len() >= 10, "{found:?}");
     found

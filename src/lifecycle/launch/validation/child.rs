@@ -13,8 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
 use super::judgement::Outcome;
-use super::told::name;
-use crate::datadir::verdict::{Mode, Report};
+use crate::datadir::verdict::Report;
 use crate::etcd::process::{Priority, end_with_parent};
 
 /// No report is longer: the findings in it are limited.
@@ -29,11 +28,11 @@ struct Line {
     of: u64,
 }
 
-/// Validates data in a child process. `tell` hears how many bytes of how many were read.
-pub(super) async fn run(tool: &Path, data_dir: &Path, mode: Mode, tell: impl Fn(u64, u64)) -> Outcome {
+/// Validates all data in a child process. `tell` hears how many bytes of how many were read.
+pub(super) async fn run(tool: &Path, data_dir: &Path, tell: impl Fn(u64, u64)) -> Outcome {
     let mut command = Command::new(tool);
     command
-        .args(["validate", "--mode", name(mode), "--json", "--progress", "json"])
+        .args(["validate", "--mode", "full", "--json", "--progress", "json"])
         .arg("--data-dir")
         .arg(data_dir)
         .env_clear()
@@ -114,7 +113,7 @@ fn outcome(ended: ExitStatus, report: &[u8], said: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datadir::verdict::Verdict;
+    use crate::datadir::verdict::{Mode, Verdict};
     use std::cell::RefCell;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -130,8 +129,7 @@ mod tests {
         fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
         let progress = RefCell::new(Vec::new());
-        let outcome =
-            run(&tool, directory.path(), Mode::Full, |done, of| progress.borrow_mut().push((done, of))).await;
+        let outcome = run(&tool, directory.path(), |done, of| progress.borrow_mut().push((done, of))).await;
         (outcome, progress.into_inner())
     }
 
@@ -175,7 +173,7 @@ mod tests {
         assert!(matches!(unreadable, Outcome::Unreadable { .. }), "{unreadable:?}");
         assert_eq!(why(child("kill -KILL $$").await.0), "etcd-datadir was ended by SIGKILL");
         assert_eq!(why(child("kill -SEGV $$").await.0), "etcd-datadir was ended by SIGSEGV");
-        let missing = run(Path::new("/no/such/tool"), Path::new("/"), Mode::Full, |_, _| {}).await;
+        let missing = run(Path::new("/no/such/tool"), Path::new("/"), |_, _| {}).await;
         assert!(why(missing).starts_with("start /no/such/tool: "));
     }
 

@@ -1,5 +1,9 @@
 //! From the end of a check to what follows for the launcher.
 
+use std::io;
+
+use nix::errno::Errno;
+
 use crate::datadir::verdict::{Finding, Report, Severity, Verdict};
 use crate::lifecycle::launch::decide::refusal::Refusal;
 
@@ -35,6 +39,17 @@ pub(super) enum Judgement {
     },
     /// Not before a person has looked.
     Refused(Refusal),
+}
+
+/// What a check in this process says.
+pub(super) fn of_result(result: io::Result<Report>) -> Outcome {
+    match result {
+        Ok(report) => Outcome::Reported(report),
+        Err(error) if error.raw_os_error() == Some(Errno::EIO as i32) => {
+            Outcome::Unreadable { why: error.to_string() }
+        }
+        Err(error) => Outcome::NotDone { why: error.to_string() },
+    }
 }
 
 /// What follows. A check that failed follows neither way: data is moved aside for damage, and spread if it is

@@ -1,3 +1,5 @@
+use nix::errno::Errno;
+
 use super::*;
 use crate::datadir::verdict::{Finding, Report, Severity, Verdict};
 use crate::etcd::id::{ClusterId, MemberId};
@@ -50,6 +52,15 @@ fn what_follows_from_each_outcome() {
         judgement(&Outcome::NotDone { why: why.clone() }),
         Judgement::Refused(Refusal::NotChecked { why })
     );
+}
+
+#[test]
+fn an_error_of_the_medium_is_not_an_error_of_the_check() {
+    let of = |errno: Errno| of_result(Err(io::Error::from_raw_os_error(errno as i32)));
+
+    assert!(matches!(of(Errno::EIO), Outcome::Unreadable { .. }));
+    assert!(matches!(of(Errno::EACCES), Outcome::NotDone { .. }));
+    assert!(matches!(of(Errno::ENOMEM), Outcome::NotDone { .. }));
 }
 
 fn data() -> DiskData {

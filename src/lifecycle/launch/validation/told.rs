@@ -73,7 +73,7 @@ impl Told {
     }
 }
 
-pub(super) const fn name(mode: Mode) -> &'static str {
+const fn name(mode: Mode) -> &'static str {
     match mode {
         Mode::Sanity => "sanity",
         Mode::Full => "full",
