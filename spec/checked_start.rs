@@ -89,6 +89,34 @@ fn a_damaged_page_is_found_after_a_crash_and_the_member_is_replaced_with_nothing
     assert_eq!(value_of(&fleet, slug, &format!("{MARKER}160")).len(), 300);
 }
 
+/// Nobody waits for a member that the cluster does not list any more: its data only has to go out of the way.
+#[test]
+fn a_damaged_member_that_was_removed_meanwhile_moves_its_data_aside_and_joins_as_a_new_one() {
+    let fleet = Fleet::new(&[BOOTSTRAP]).deployed();
+    let slugs = fleet.slugs();
+    let slug = &slugs[2];
+    fill(&fleet, &slugs[0]);
+    let before = fleet.whole_from(&slugs[0], 3);
+    let gone = member_of(&before, slug);
+    fleet.crash(slug);
+    fleet.wait_until("etcd takes the removal", || {
+        let answer = fleet.ssh(&slugs[0], &format!("etcdctl member remove {gone}"));
+        answer.code == 0 || answer.stderr.contains("etcdserver: member not found")
+    });
+    // The cluster says that the member was removed before anybody looks for damage, unless it is seen at once.
+    overwrite(&fleet.db(slug), 0, &[0xa5; 8192]);
+
+    fleet.resume(slug);
+
+    let after = fleet.whole_from(&slugs[0], 3);
+    assert_eq!(before["cluster_id"], after["cluster_id"]);
+    assert!(!member_ids(&after).contains(&gone), "{gone} is still listed");
+    let log = fleet.log(slug, "etcd.stderr.log");
+    assert!(log.contains("and cluster") && log.contains("does not list this instance"), "row 9: {log}");
+    assert_eq!(fleet.asides(slug, "damaged").len(), 1);
+    assert_eq!(value_of(&fleet, slug, &format!("{MARKER}160")).len(), 300);
+}
+
 #[test]
 fn a_torn_end_of_the_log_is_reported_repaired_by_etcd_and_checked_again_only_at_a_glance() {
     let fleet = Fleet::new(&[BOOTSTRAP, SINGLE]).deployed();
