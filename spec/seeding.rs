@@ -131,7 +131,9 @@ impl Founders {
             more: more.iter().map(ToString::to_string).collect(),
         };
         let mut etcds: Vec<_> = (0..self.addresses.len()).map(|n| Etcd::spawn(&start(n))).collect();
-        etcds.iter_mut().for_each(|etcd| etcd.says("ready to serve client requests"));
+        for etcd in &mut etcds {
+            etcd.says("ready to serve client requests");
+        }
         etcds
     }
 }
