@@ -13,6 +13,7 @@ mod facts;
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -131,7 +132,9 @@ impl Founders {
             more: more.iter().map(ToString::to_string).collect(),
         };
         let mut etcds: Vec<_> = (0..self.addresses.len()).map(|n| Etcd::spawn(&start(n))).collect();
-        etcds.iter_mut().for_each(|etcd| etcd.says("ready to serve client requests"));
+        for etcd in &mut etcds {
+            etcd.says("ready to serve client requests");
+        }
         etcds
     }
 }
@@ -388,6 +391,35 @@ fn a_snapshot_is_restored_for_the_release_before() {
     }
 }
 
+/// The alarm of a member that is gone stops the writes of the new cluster, so the tool says so.
+#[test]
+fn an_alarm_comes_back_until_somebody_disarms_it() {
+    let root = tempfile::tempdir().unwrap();
+    let source = Start::alone("3.6", &root.path().join("source")).with(&["--quota-backend-bytes", "4000000"]);
+    let etcd = Etcd::start(&source);
+    let put = |etcd: &Etcd| {
+        etcd.try_call("kv/put", &json!({"key": base64(b"a"), "value": base64(&vec![7; 500_000])}))
+    };
+    let refusal = (0..100).find_map(|_| put(&etcd).err()).unwrap();
+    assert!(refusal.contains("database space exceeded"), "{refusal}");
+    let raised = Facts::of(&etcd, &[]).unwrap().alarms;
+    let snapshot = root.path().join("snapshot.db");
+    etcd.etcdctl(&["snapshot", "save", snapshot.to_str().unwrap()], b"");
+    etcd.stop();
+
+    let founders = Founders::new("3.6", 1);
+    let made = founders.made("ours", &["restore", snapshot.to_str().unwrap()], &[]);
+
+    assert_eq!(made[0]["alarms"].as_array().unwrap().len(), 1);
+    assert_eq!(made[0]["alarms"][0]["kind"], "NOSPACE");
+    assert_eq!(id(&made[0]["alarms"][0]["member_id"]), raised[0].member);
+    let etcds = founders.start("ours", &[]);
+    assert_eq!(Facts::of(&etcds[0], &[]).unwrap().alarms, raised);
+    assert!(put(&etcds[0]).unwrap_err().contains("database space exceeded"));
+    etcds[0].etcdctl(&["alarm", "disarm"], b"");
+    put(&etcds[0]).unwrap();
+}
+
 #[test]
 fn every_source_of_members_makes_the_same_member() {
     let root = tempfile::tempdir().unwrap();
@@ -432,4 +464,37 @@ fn nothing_is_made_on_data_or_beside_a_running_cluster() {
     assert!(!other.exists());
     etcd.put("a", b"1");
     etcd.stop();
+}
+
+/// etcd does not run as root, and who makes its data by hand does.
+#[test]
+fn what_root_makes_belongs_to_the_owner_of_the_directory() {
+    const NOBODY: u32 = 65_534;
+    let root = tempfile::tempdir().unwrap();
+    let (store, log) = (root.path().join("store"), root.path().join("log"));
+    for directory in [&store, &log] {
+        fs::create_dir(directory).unwrap();
+        std::os::unix::fs::chown(directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let (data_dir, wal_dir) = (store.join("a/b"), log.join("wal"));
+    let list = ["populate", "--name", "a", "--initial-cluster", "a=https://a.test:2380"];
+    let place = ["--data-dir", data_dir.to_str().unwrap(), "--wal-dir", wal_dir.to_str().unwrap()];
+
+    told(&[&list[..], &["--initial-cluster-token", "t"], &place].concat(), "");
+
+    let mut found = Vec::new();
+    let mut directories = vec![store, log];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, NOBODY), "{}", path.display());
+            assert_eq!(metadata.mode() & 0o077, 0, "{}", path.display());
+            if metadata.is_dir() {
+                directories.push(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    assert_eq!(found.len(), 8, "{found:?}");
 }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::endpoints::Vacancy;
@@ -14,6 +14,8 @@ use super::source::Source;
 use crate::datadir::inspect::{self, ConfChanges, Running};
 use crate::datadir::restore::{HashRule, Restoring, Run, restore};
 use crate::datadir::seed::{self, Seeding};
+use crate::datadir::validate;
+use crate::datadir::verdict::Mode;
 use crate::etcd::version::EtcdVersion;
 use crate::report::{self, Complaint, Exit};
 
@@ -45,6 +47,11 @@ enum Command {
         after_help = "Example: etcd-datadir inspect\nExample: etcd-datadir inspect --json | jq .member_id"
     )]
     Inspect(InspectArgs),
+    /// Judge a data directory: would etcd start on it, and serve what was written?
+    #[command(
+        after_help = "Example: etcd-datadir validate --mode full\nExample: etcd-datadir validate --mode full --json | jq .verdict"
+    )]
+    Validate(ValidateArgs),
     /// Make an empty database
     #[command(after_help = "Example: etcd-datadir init --output blank.db")]
     Init(InitArgs),
@@ -82,6 +89,30 @@ struct Subject {
     /// Directory of the write-ahead log, if it is not in the data directory
     #[arg(long, value_name = "DIR")]
     wal_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    /// How much is read: what is seen at once, or every byte in use
+    #[arg(long, value_enum, value_name = "MODE", default_value = "full")]
+    mode: Depth,
+    #[command(flatten)]
+    subject: Subject,
+    /// How to show how far it is
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    progress: Listener,
+    /// Print JSON (version 1; fields are added, never changed)
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Depth {
+    /// What is wrong where it would be seen at once: milliseconds
+    Sanity,
+    /// Every byte that is in use
+    Full,
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +205,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
     let cli = Cli::try_parse_from(args).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Inspect(args) => look(&args),
+        Command::Validate(args) => judge(&args),
         Command::Init(args) => {
             seed::init(&args.output).map_err(|error| error.complaint())?;
             report::answer(&format!("an empty database is in {}", args.output.display()))?;
@@ -208,6 +240,30 @@ fn look(args: &InspectArgs) -> Result<Exit> {
         report::answer(&inspect::page(&inspection))?;
     }
     Ok(Exit::Done)
+}
+
+fn judge(args: &ValidateArgs) -> Result<Exit> {
+    let mode = match args.mode {
+        Depth::Sanity => Mode::Sanity,
+        Depth::Full => Mode::Full,
+    };
+    let (data_dir, wal_dir) = (&args.subject.data_dir, args.subject.wal_dir.as_deref());
+    let mut progress = Progress::begin(args.progress, "reading");
+    let report = validate::validate(data_dir, wal_dir, mode, &mut |done, of| progress.tell(done, of));
+    drop(progress);
+    let report = report.map_err(|error| {
+        Complaint::failed(
+            error.to_string(),
+            "what cannot be read cannot be judged; nothing was changed",
+            "run it as root, and look at the disk with `dmesg`",
+        )
+    })?;
+    if args.json {
+        report::answer_json(&report)?
+    } else {
+        report::answer(&validate::page(&report))?
+    }
+    Ok(Exit::Code(report.verdict.exit_code()))
 }
 
 fn populate(args: &PopulateArgs) -> Result<Exit> {

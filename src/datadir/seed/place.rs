@@ -169,13 +169,14 @@ impl Place {
     }
 }
 
-/// Makes a directory that may be there already; one that is made belongs to the owner of the one above it.
+/// Makes a directory that may be there already; what is made belongs to the owner of the directory above it.
 fn make_directory(path: &Path) -> Result<(), SeedError> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().mode(DIRECTORY_MODE).recursive(true).create(path).map_err(doing("make", path))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_directory(parent)?;
+    DirBuilder::new().mode(DIRECTORY_MODE).create(path).map_err(doing("make", path))?;
     give(path, parent)?;
     sync(parent)
 }
