@@ -30,13 +30,23 @@ pub(crate) fn etcd_of(series: &str, program: &str) -> PathBuf {
     path
 }
 
-/// An address nobody else has: of this process, and for once.
+/// An address nobody else has: of this process, and for a while.
 pub(crate) fn own_address() -> IpAddr {
     static TAKEN: AtomicU8 = AtomicU8::new(0);
+    address(&TAKEN, 100, 70)
+}
+
+/// An address that stays in a cluster's list of members: nobody gets it afterwards, or it would be called.
+pub(crate) fn lasting_address() -> IpAddr {
+    static TAKEN: AtomicU8 = AtomicU8::new(0);
+    address(&TAKEN, 170, 20)
+}
+
+fn address(taken: &AtomicU8, first: u8, count: u8) -> IpAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     loop {
-        let number = TAKEN.fetch_add(1, Ordering::Relaxed);
-        let address = IpAddr::V4(Ipv4Addr::new(127, 100 + number % 90, high, low.clamp(1, 254)));
+        let number = taken.fetch_add(1, Ordering::Relaxed);
+        let address = IpAddr::V4(Ipv4Addr::new(127, first + number % count, high, low.clamp(1, 254)));
         if TcpListener::bind((address, 2379)).is_ok() && TcpListener::bind((address, 2380)).is_ok() {
             return address;
         }
@@ -132,14 +142,14 @@ impl Etcd {
 
     /// Waits for a line of its log that has this text.
     pub(crate) fn says(&mut self, text: &str) {
-        if let Err(why) = self.hears(&[text]) {
+        if let Err(why) = self.hears(&[text], PATIENCE) {
             panic!("etcd {} did not say '{text}' ({why}):\n{}", self.series, self.heard.join("\n"));
         }
     }
 
     /// Waits for a line that has one of these texts, and says which one; an error if it ended before.
-    pub(crate) fn hears(&mut self, texts: &[&str]) -> Result<usize, RecvTimeoutError> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn hears(&mut self, texts: &[&str], patience: Duration) -> Result<usize, RecvTimeoutError> {
+        let deadline = Instant::now() + patience;
         loop {
             let line = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now()))?;
             let which = texts.iter().position(|text| line.contains(text));
@@ -208,10 +218,11 @@ impl Etcd {
     }
 
     /// From here on as this user.
-    pub(crate) fn log_in(&mut self, name: &str, password: &str) {
-        let answer = self.call("auth/authenticate", &json!({"name": name, "password": password}));
-        let token = answer["token"].as_str().expect("a token").to_owned();
+    pub(crate) fn log_in(&mut self, name: &str, password: &str) -> Result<(), String> {
+        let answer = self.try_call("auth/authenticate", &json!({"name": name, "password": password}))?;
+        let token = answer["token"].as_str().ok_or("no token")?.to_owned();
         self.session = Some(Session { user: format!("{name}:{password}"), token });
+        Ok(())
     }
 
     pub(crate) fn is_logged_in(&self) -> bool {
@@ -237,11 +248,11 @@ impl Etcd {
     }
 
     /// Its version and its cluster's.
-    pub(crate) fn version(&self) -> Value {
-        let (status, body) =
-            exchange((self.address, 2379).into(), b"GET /version HTTP/1.0\r\n\r\n").expect("an answer");
-        assert_eq!(status, 200);
-        serde_json::from_slice(&body).unwrap()
+    pub(crate) fn version(&self) -> Result<Value, String> {
+        match exchange((self.address, 2379).into(), b"GET /version HTTP/1.0\r\n\r\n") {
+            Ok((_, body)) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     pub(crate) fn put(&self, key: &str, value: &[u8]) {

@@ -37,7 +37,7 @@ pub(crate) struct Facts {
     pub(crate) users: Vec<UserFact>,
     pub(crate) roles: Vec<String>,
     pub(crate) alarms: Vec<AlarmFact>,
-    /// The last entry it applied and the term of raft; `None` if only a copy was asked, which writes on.
+    /// The last entry it applied and the term of raft; `None` if it wrote on, or nobody asked last of all.
     pub(crate) raft: Option<RaftFact>,
     /// `etcdutl snapshot status` on the database file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -99,35 +99,40 @@ pub(crate) struct Key {
 }
 
 impl Facts {
-    /// Asks a member that serves. With authentication on, it has to be logged in as root.
-    pub(crate) fn of(etcd: &Etcd, removed: &[u64]) -> Self {
-        let (status, version) = settled(etcd);
+    /// Asks a member that serves; an error is what it answered instead. With authentication on, it has to be logged in
+    /// as root.
+    pub(crate) fn of(etcd: &Etcd, removed: &[u64]) -> Result<Self, String> {
+        let (status, version) = settled(etcd)?;
         let header = &status["header"];
-        let (hash_kv, compact_revision) = hash_kv(etcd);
+        let (hash_kv, compact_revision) = hash_kv(etcd)?;
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
-        Self {
+        let mut facts = Self {
             etcd: text(&status["version"]).expect("a version"),
             cluster_id: number(&header["cluster_id"]),
             member_id: number(&header["member_id"]),
-            members: Some(members(etcd)),
+            members: Some(members(etcd)?),
             removed: removed.to_vec(),
             cluster_version: text(&version["etcdcluster"]),
             storage_version: text(&status["storageVersion"]),
             revision: number(&header["revision"]),
             compact_revision,
             hash_kv,
-            keys: number(&etcd.call("kv/range", &everything(json!({"count_only": true})))["count"]),
-            leases: leases(etcd),
+            keys: number(&etcd.try_call("kv/range", &everything(json!({"count_only": true})))?["count"]),
+            leases: leases(etcd)?,
             auth_enabled: etcd.is_logged_in(),
-            users: users(etcd),
-            roles: names(&etcd.call("auth/role/list", &json!({}))["roles"]),
-            alarms: alarms(etcd),
-            raft: Some(RaftFact {
-                applied: number(&status["raftAppliedIndex"]),
-                term: number(&status["raftTerm"]),
-            }),
+            users: users(etcd)?,
+            roles: names(&etcd.try_call("auth/role/list", &json!({}))?["roles"]),
+            alarms: alarms(etcd)?,
+            raft: None,
             status: None,
-        }
+        };
+        // Last: some of these questions are entries of the log themselves.
+        let status = etcd.try_call("maintenance/status", &json!({}))?;
+        facts.raft = Some(RaftFact {
+            applied: number(&status["raftAppliedIndex"]),
+            term: number(&status["raftTerm"]),
+        });
+        Ok(facts)
     }
 
     /// Adds what `etcdutl snapshot status` of a series says about the database of a directory that nobody uses.
@@ -171,17 +176,19 @@ impl Facts {
 
 /// Its status and versions, once the cluster has agreed on a version and the database is marked with it: that takes
 /// some tenths of a second after a first start.
-fn settled(etcd: &Etcd) -> (Value, Value) {
+fn settled(etcd: &Etcd) -> Result<(Value, Value), String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let status = etcd.call("maintenance/status", &json!({}));
-        let version = etcd.version();
+        let status = etcd.try_call("maintenance/status", &json!({}))?;
+        let version = etcd.version()?;
         let agreed = &version["etcdcluster"];
         let marked = matches!(etcd.series, "3.4" | "3.5") || status["storageVersion"] == *agreed;
         if agreed != "not_decided" && marked {
-            return (status, version);
+            return Ok((status, version));
         }
-        assert!(Instant::now() < deadline, "no version:\n{}", etcd.told());
+        if Instant::now() >= deadline {
+            return Err(format!("no version is agreed on: {version} {status}"));
+        }
         thread::yield_now();
     }
 }
@@ -189,8 +196,7 @@ fn settled(etcd: &Etcd) -> (Value, Value) {
 /// Every key with its revisions.
 pub(crate) fn dump(etcd: &Etcd) -> Result<Vec<Key>, String> {
     let answer = etcd.try_call("kv/range", &everything(json!({"keys_only": true})))?;
-    let keys = answer["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(keys
+    Ok(list(&answer["kvs"])
         .iter()
         .map(|key| Key {
             key: key["key"].as_str().unwrap_or_default().to_owned(),
@@ -203,19 +209,19 @@ pub(crate) fn dump(etcd: &Etcd) -> Result<Vec<Key>, String> {
 }
 
 /// The hash of all revisions, and the one everything was compacted to (0 if never).
-pub(crate) fn hash_kv(etcd: &Etcd) -> (u64, u64) {
+fn hash_kv(etcd: &Etcd) -> Result<(u64, u64), String> {
     // 3.4 has no way to it but gRPC.
     let answer = if etcd.series == "3.4" {
-        etcd.etcdctl(&["endpoint", "hashkv"], b"")[0]["HashKV"].clone()
+        etcd.try_etcdctl(&["endpoint", "hashkv"], b"")?[0]["HashKV"].clone()
     } else {
-        etcd.call("maintenance/hashkv", &json!({}))
+        etcd.try_call("maintenance/hashkv", &json!({}))?
     };
     // -1 stands for never.
     let compacted = match &answer["compact_revision"] {
         Value::String(text) => text.parse().unwrap_or(0),
         other => other.as_u64().unwrap_or(0),
     };
-    (number(&answer["hash"]), compacted)
+    Ok((number(&answer["hash"]), compacted))
 }
 
 fn everything(mut request: Value) -> Value {
@@ -224,11 +230,9 @@ fn everything(mut request: Value) -> Value {
     request
 }
 
-pub(crate) fn members(etcd: &Etcd) -> Vec<MemberFact> {
-    let list = etcd.call("cluster/member/list", &json!({}));
-    let mut members: Vec<_> = list["members"]
-        .as_array()
-        .expect("members")
+pub(crate) fn members(etcd: &Etcd) -> Result<Vec<MemberFact>, String> {
+    let answer = etcd.try_call("cluster/member/list", &json!({}))?;
+    let mut members: Vec<_> = list(&answer["members"])
         .iter()
         .map(|member| MemberFact {
             id: number(&member["ID"]),
@@ -239,41 +243,32 @@ pub(crate) fn members(etcd: &Etcd) -> Vec<MemberFact> {
         })
         .collect();
     members.sort();
-    members
+    Ok(members)
 }
 
-fn leases(etcd: &Etcd) -> Vec<LeaseFact> {
-    let list = etcd.call("lease/leases", &json!({}));
-    let mut leases: Vec<_> = list["leases"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default()
-        .iter()
-        .map(|lease| {
-            let answer = etcd.call("lease/timetolive", &json!({"ID": lease["ID"]}));
-            LeaseFact { id: number(&lease["ID"]), ttl: number(&answer["grantedTTL"]) }
-        })
-        .collect();
+fn leases(etcd: &Etcd) -> Result<Vec<LeaseFact>, String> {
+    let answer = etcd.try_call("lease/leases", &json!({}))?;
+    let mut leases = Vec::new();
+    for lease in list(&answer["leases"]) {
+        let answer = etcd.try_call("lease/timetolive", &json!({"ID": lease["ID"]}))?;
+        leases.push(LeaseFact { id: number(&lease["ID"]), ttl: number(&answer["grantedTTL"]) });
+    }
     leases.sort();
-    leases
+    Ok(leases)
 }
 
-fn users(etcd: &Etcd) -> Vec<UserFact> {
-    names(&etcd.call("auth/user/list", &json!({}))["users"])
-        .into_iter()
-        .map(|name| {
-            let roles = names(&etcd.call("auth/user/get", &json!({"name": name}))["roles"]);
-            UserFact { name, roles }
-        })
-        .collect()
+fn users(etcd: &Etcd) -> Result<Vec<UserFact>, String> {
+    let mut users = Vec::new();
+    for name in names(&etcd.try_call("auth/user/list", &json!({}))?["users"]) {
+        let roles = names(&etcd.try_call("auth/user/get", &json!({"name": name}))?["roles"]);
+        users.push(UserFact { name, roles });
+    }
+    Ok(users)
 }
 
-fn alarms(etcd: &Etcd) -> Vec<AlarmFact> {
-    let answer = etcd.call("maintenance/alarm", &json!({"action": "GET"}));
-    let mut alarms: Vec<_> = answer["alarms"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+fn alarms(etcd: &Etcd) -> Result<Vec<AlarmFact>, String> {
+    let answer = etcd.try_call("maintenance/alarm", &json!({"action": "GET"}))?;
+    let mut alarms: Vec<_> = list(&answer["alarms"])
         .iter()
         .map(|alarm| AlarmFact {
             member: number(&alarm["memberID"]),
@@ -281,13 +276,16 @@ fn alarms(etcd: &Etcd) -> Vec<AlarmFact> {
         })
         .collect();
     alarms.sort();
-    alarms
+    Ok(alarms)
 }
 
-fn names(list: &Value) -> Vec<String> {
-    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn names(value: &Value) -> Vec<String> {
     let mut names: Vec<String> =
-        list.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect();
+        list(value).iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect();
     names.sort();
     names
 }

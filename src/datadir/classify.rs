@@ -9,7 +9,8 @@ use super::bolt::{self, Corruption, Db};
 use super::damage::Damage;
 use super::layout::{self, Layout};
 use super::wal::{self, Owner, Segment};
-use super::{Found, Identity};
+use super::{Found, Identity, Remains};
+use crate::etcd::id::MemberId;
 use crate::etcd::member::Member;
 
 /// Says what lies in `data_dir`, whose log is in `wal_dir` if that is configured.
@@ -36,7 +37,11 @@ struct Seen {
 enum Log {
     #[default]
     Absent,
-    Broken(Damage),
+    Broken {
+        why: Damage,
+        /// Whose it is, if another file of it tells.
+        owner: Option<Owner>,
+    },
     /// The files that follow each other without a gap up to the newest.
     Usable {
         owner: Owner,
@@ -73,7 +78,8 @@ fn look(data_dir: &Path, wal_dir: Option<&Path>) -> io::Result<Seen> {
 fn read_log(layout: &Layout, directory: &Path) -> io::Result<Log> {
     let Some(newest) = layout.segments.last().copied() else {
         let names = layout.misnamed.to_vec();
-        return Ok(if names.is_empty() { Log::Absent } else { Log::Broken(Damage::WalNames { names }) });
+        let broken = || Log::Broken { why: Damage::WalNames { names: names.clone() }, owner: None };
+        return Ok(if names.is_empty() { Log::Absent } else { broken() });
     };
     let mut run_from = newest;
     let mut before_gap = None;
@@ -94,13 +100,16 @@ fn read_log(layout: &Layout, directory: &Path) -> io::Result<Log> {
         }
     };
     Ok(match (owner(run_from)?, owner(newest)?) {
-        (Err(damage), _) | (_, Err(damage)) => Log::Broken(damage),
-        (Ok(first), Ok(last)) if first != last => Log::Broken(Damage::WalOfTwo {
-            first: file(run_from),
-            first_ids: (first.member_id, first.cluster_id),
-            newest: file(newest),
-            newest_ids: (last.member_id, last.cluster_id),
-        }),
+        (Err(why), other) | (other, Err(why)) => Log::Broken { why, owner: other.ok() },
+        (Ok(first), Ok(last)) if first != last => Log::Broken {
+            why: Damage::WalOfTwo {
+                first: file(run_from),
+                first_ids: (first.member_id, first.cluster_id),
+                newest: file(newest),
+                newest_ids: (last.member_id, last.cluster_id),
+            },
+            owner: None,
+        },
         (Ok(owner), Ok(_)) => {
             let only_file = layout.segments.len() == 1 && newest.sequence == 0;
             let blank = only_file && is_blank(&directory.join(newest.to_string()))?;
@@ -124,7 +133,7 @@ fn read_db(path: &Path, log: &Log) -> io::Result<Content> {
     }
     let own = match log {
         Log::Usable { owner, .. } => Some(owner.member_id),
-        Log::Absent | Log::Broken(_) => None,
+        Log::Absent | Log::Broken { .. } => None,
     };
     match Db::open(file).and_then(|db| Backend::read(&db, own)) {
         Ok(backend) => Ok(Content::Readable(backend)),
@@ -148,9 +157,10 @@ fn judge(seen: Seen) -> Found {
     if log == Log::Absent && !layout.elsewhere.is_empty() {
         return Found::Foreign { names: layout.elsewhere.to_vec() };
     }
-    let damaged = |why| Found::Damaged { why };
+    let remains = remains(&log, &db);
+    let damaged = |why| Found::Damaged { why, remains };
     match (log, db) {
-        (Log::Broken(why), _) => damaged(why),
+        (Log::Broken { why, .. }, _) => damaged(why),
         (_, Content::Broken(corruption)) => damaged(Damage::Db(corruption)),
         (Log::Absent, Content::Readable(backend)) if is_used(&backend) => {
             damaged(Damage::WalMissing { consistent_index: last_index(&backend), directory: layout.wal_name })
@@ -177,6 +187,22 @@ fn judge(seen: Seen) -> Found {
                 None => Found::Data(identity(owner, backend)),
             }
         }
+    }
+}
+
+fn remains(log: &Log, db: &Content) -> Remains {
+    let owner = match log {
+        Log::Absent => None,
+        Log::Broken { owner, .. } => *owner,
+        Log::Usable { owner, .. } => Some(*owner),
+    };
+    Remains {
+        cluster_id: owner.map(|owner| owner.cluster_id),
+        member_id: owner.map(|owner| owner.member_id),
+        voters: match db {
+            Content::Readable(backend) => voters(backend),
+            Content::Absent | Content::Blank | Content::Broken(_) => None,
+        },
     }
 }
 
@@ -221,10 +247,9 @@ fn mismatch(
     if snapshot > consistent_index && !layout.received.contains(&snapshot) {
         return Some(Damage::DbBehindSnapshot { consistent_index, snapshot_index: snapshot });
     }
-    // Old files are purged from the front. A hole matters unless the snapshot lies behind it.
-    if let Some(before) = before_gap
-        && run_from.first_index > snapshot
-    {
+    // Old files are purged from the front. A hole breaks the chain of checksums, and etcd reads all files
+    // there are, whatever the snapshot (docs/contract.md#log).
+    if let Some(before) = before_gap {
         return Some(Damage::WalGap { before: before.to_string(), after: run_from.to_string() });
     }
     let reached = snapshot.max(consistent_index);
@@ -232,16 +257,20 @@ fn mismatch(
         .then(|| Damage::WalTooShort { first: run_from.to_string(), reached })
 }
 
-fn identity(owner: Owner, backend: Backend) -> Identity {
-    let members = backend.members.unwrap_or_default();
+/// No cluster has no voters: the backend is too young to tell, or unreadable.
+fn voters(backend: &Backend) -> Option<BTreeSet<MemberId>> {
+    let members = backend.members.as_ref()?;
     let voters: BTreeSet<_> =
         members.iter().filter(|member: &&Member| !member.is_learner).map(|member| member.id).collect();
+    (!voters.is_empty()).then_some(voters)
+}
+
+fn identity(owner: Owner, backend: Backend) -> Identity {
     Identity {
         cluster_id: owner.cluster_id,
         member_id: owner.member_id,
-        // No cluster has no voters: the backend is too young to tell, or unreadable.
-        voters: (!voters.is_empty()).then_some(voters),
-        members,
+        voters: voters(&backend),
+        members: backend.members.unwrap_or_default(),
         removed: backend.removed == Some(true),
         cluster_version: backend.cluster_version,
         storage_version: backend.storage_version,

@@ -12,7 +12,7 @@
 //! # fn main() -> std::io::Result<()> {
 //! match classify("/var/vcap/store/etcd".as_ref(), None)? {
 //!     Found::Data(identity) => println!("member {} of {}", identity.member_id, identity.cluster_id),
-//!     Found::Damaged { why } => println!("unusable: {why}"),
+//!     Found::Damaged { why, .. } => println!("unusable: {why}"),
 //!     other => println!("{other:?}"),
 //! }
 //! # Ok(()) }
@@ -43,9 +43,22 @@ pub enum Found {
     Damaged {
         /// What is wrong with it.
         why: Damage,
+        /// Whose it was.
+        remains: Remains,
     },
     /// Data of a member.
     Data(Identity),
+}
+
+/// What damaged data still tells of the member it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// The cluster, if the write-ahead log still has it.
+    pub cluster_id: Option<ClusterId>,
+    /// The member, likewise.
+    pub member_id: Option<MemberId>,
+    /// The members that vote, if the backend still has them.
+    pub voters: Option<BTreeSet<MemberId>>,
 }
 
 /// No more names are kept of a foreign directory.
@@ -77,6 +90,7 @@ pub struct Identity {
 
 pub mod bolt;
 pub mod crc;
+pub mod inspect;
 pub mod membership;
 pub mod raft;
 pub mod restore;
@@ -86,6 +100,7 @@ pub mod snapshot_file;
 pub mod source;
 pub mod stored_member;
 pub mod v2store;
+pub mod validate;
 pub mod verdict;
 pub mod wal;
 pub mod wire;

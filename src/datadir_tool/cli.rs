@@ -5,16 +5,19 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use super::endpoints::Endpoints;
+use super::endpoints::Vacancy;
 use super::progress::{Listener, Progress};
 use super::source::Source;
+use crate::datadir::inspect::{self, ConfChanges, Running};
 use crate::datadir::restore::{HashRule, Restoring, Run, restore};
 use crate::datadir::seed::{self, Seeding};
+use crate::datadir::validate;
+use crate::datadir::verdict::Mode;
 use crate::etcd::version::EtcdVersion;
-use crate::report::{self, Exit};
+use crate::report::{self, Complaint, Exit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +42,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what a data directory holds, and what a start of etcd would make of it
+    #[command(
+        after_help = "Example: etcd-datadir inspect\nExample: etcd-datadir inspect --json | jq .member_id"
+    )]
+    Inspect(InspectArgs),
+    /// Judge a data directory: would etcd start on it, and serve what was written?
+    #[command(
+        after_help = "Example: etcd-datadir validate --mode full\nExample: etcd-datadir validate --mode full --json | jq .verdict"
+    )]
+    Validate(ValidateArgs),
     /// Make an empty database
     #[command(after_help = "Example: etcd-datadir init --output blank.db")]
     Init(InitArgs),
@@ -66,6 +79,56 @@ Examples:
     --initial-cluster-token 2d711642 --data-dir n1.etcd --dry-run
 
 Run it once for each member, with the same file, the same list and the same token.";
+
+/// What is looked at.
+#[derive(Debug, Args)]
+struct Subject {
+    /// Data directory
+    #[arg(long, value_name = "DIR", default_value = "/var/vcap/store/etcd")]
+    data_dir: PathBuf,
+    /// Directory of the write-ahead log, if it is not in the data directory
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    /// How much is read: what is seen at once, or every byte in use
+    #[arg(long, value_enum, value_name = "MODE", default_value = "full")]
+    mode: Depth,
+    #[command(flatten)]
+    subject: Subject,
+    /// How to show how far it is
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    progress: Listener,
+    /// Print JSON (version 1; fields are added, never changed)
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Depth {
+    /// What is wrong where it would be seen at once: milliseconds
+    Sanity,
+    /// Every byte that is in use
+    Full,
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    #[command(flatten)]
+    subject: Subject,
+    /// Also list every change of the membership in the log
+    #[arg(long)]
+    conf_changes: bool,
+    /// Read although an etcd runs on it: parts may not fit each other
+    #[arg(long)]
+    while_running: bool,
+    /// Print JSON (version 1; fields are added, never changed)
+    #[arg(long)]
+    json: bool,
+}
 
 #[derive(Debug, Args)]
 struct InitArgs {
@@ -95,7 +158,7 @@ struct PopulateArgs {
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
     #[command(flatten)]
-    endpoints: Endpoints,
+    vacancy: Vacancy,
     /// Print JSON (version 1; fields are added, never changed)
     #[arg(long)]
     json: bool,
@@ -127,7 +190,7 @@ struct RestoreArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    endpoints: Endpoints,
+    vacancy: Vacancy,
     /// How to show how far it is
     #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
     progress: Listener,
@@ -141,6 +204,8 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
     // Help, version and usage errors: clap prints them and knows the exit code.
     let cli = Cli::try_parse_from(args).unwrap_or_else(|error| error.exit());
     match cli.command {
+        Command::Inspect(args) => look(&args),
+        Command::Validate(args) => judge(&args),
         Command::Init(args) => {
             seed::init(&args.output).map_err(|error| error.complaint())?;
             report::answer(&format!("an empty database is in {}", args.output.display()))?;
@@ -151,9 +216,59 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
     }
 }
 
+fn look(args: &InspectArgs) -> Result<Exit> {
+    let options = inspect::Options {
+        conf_changes: if args.conf_changes { ConfChanges::Listed } else { ConfChanges::Omitted },
+        running: if args.while_running { Running::Read } else { Running::Refuse },
+    };
+    let (data_dir, wal_dir) = (&args.subject.data_dir, args.subject.wal_dir.as_deref());
+    let inspection = inspect::inspect(data_dir, wal_dir, options).map_err(|error| match error {
+        inspect::Error::Locked { .. } => Complaint::refused(
+            error.to_string(),
+            "what is read while etcd writes may not fit together",
+            "stop the member first, or add --while-running and expect contradictions",
+        ),
+        inspect::Error::Io(_) => Complaint::failed(
+            error.to_string(),
+            "what cannot be read cannot be told; nothing was changed",
+            "run it as root, and look at the disk with `dmesg`",
+        ),
+    })?;
+    if args.json {
+        report::answer_json(&inspection)?;
+    } else {
+        report::answer(&inspect::page(&inspection))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn judge(args: &ValidateArgs) -> Result<Exit> {
+    let mode = match args.mode {
+        Depth::Sanity => Mode::Sanity,
+        Depth::Full => Mode::Full,
+    };
+    let (data_dir, wal_dir) = (&args.subject.data_dir, args.subject.wal_dir.as_deref());
+    let mut progress = Progress::begin(args.progress, "reading");
+    let report = validate::validate(data_dir, wal_dir, mode, &mut |done, of| progress.tell(done, of));
+    drop(progress);
+    let report = report.map_err(|error| {
+        Complaint::failed(
+            error.to_string(),
+            "what cannot be read cannot be judged; nothing was changed",
+            "run it as root, and look at the disk with `dmesg`",
+        )
+    })?;
+    if args.json {
+        report::answer_json(&report)?
+    } else {
+        report::answer(&validate::page(&report))?
+    }
+    Ok(Exit::Code(report.verdict.exit_code()))
+}
+
 fn populate(args: &PopulateArgs) -> Result<Exit> {
     let membership = args.source.membership()?;
-    args.endpoints.check()?;
+    args.vacancy.check()?;
     let seeding = Seeding {
         membership: &membership,
         data_dir: &args.target.data_dir,
@@ -166,7 +281,7 @@ fn populate(args: &PopulateArgs) -> Result<Exit> {
 
 fn restored(args: &RestoreArgs) -> Result<Exit> {
     let membership = args.source.membership()?;
-    args.endpoints.check()?;
+    args.vacancy.check()?;
     let restoring = Restoring {
         snapshot: &args.snapshot,
         membership: &membership,

@@ -23,19 +23,19 @@ use crate::report::Complaint;
 /// How long one address may take: a member on the same network takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What must not answer.
+/// Where nobody may answer.
 #[derive(Debug, Args)]
-pub(super) struct Endpoints {
+pub(super) struct Vacancy {
     /// Refuse if anybody answers at one of these URLs (peer URLs of all members, with commas)
     #[arg(long, value_name = "URLS")]
     check_endpoints: Option<String>,
-    /// With --check-endpoints: CA bundle, to name the cluster that answers [env: ETCDCTL_CACERT]
+    /// With --check-endpoints: CA bundle, to name the cluster that answers [env: `ETCDCTL_CACERT`]
     #[arg(long, value_name = "FILE", requires = "check_endpoints")]
     cacert: Option<PathBuf>,
-    /// With --check-endpoints: certificate [env: ETCDCTL_CERT]
+    /// With --check-endpoints: certificate [env: `ETCDCTL_CERT`]
     #[arg(long, value_name = "FILE", requires = "check_endpoints")]
     cert: Option<PathBuf>,
-    /// With --check-endpoints: private key [env: ETCDCTL_KEY]
+    /// With --check-endpoints: private key [env: `ETCDCTL_KEY`]
     #[arg(long, value_name = "FILE", requires = "check_endpoints")]
     key: Option<PathBuf>,
 }
@@ -57,7 +57,7 @@ enum Door {
     },
 }
 
-impl Endpoints {
+impl Vacancy {
     /// Fails unless it is known that nobody answers.
     pub(super) fn check(&self) -> Result<()> {
         let Some(list) = &self.check_endpoints else { return Ok(()) };
@@ -143,7 +143,7 @@ mod tests {
     use crate::report::Exit;
 
     fn checked(list: &str) -> Result<()> {
-        Endpoints { check_endpoints: Some(list.to_owned()), cacert: None, cert: None, key: None }.check()
+        Vacancy { check_endpoints: Some(list.to_owned()), cacert: None, cert: None, key: None }.check()
     }
 
     fn exit(result: &Result<()>) -> Option<Exit> {
@@ -160,7 +160,7 @@ mod tests {
 
         assert_eq!(exit(&checked(&closed)), None);
         assert_eq!(exit(&checked(&format!("{closed},{open}"))), Some(Exit::Refused));
-        assert!(Endpoints { check_endpoints: None, cacert: None, cert: None, key: None }.check().is_ok());
+        assert!(Vacancy { check_endpoints: None, cacert: None, cert: None, key: None }.check().is_ok());
     }
 
     #[test]

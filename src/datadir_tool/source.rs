@@ -12,7 +12,6 @@ use crate::datadir::membership::dns_srv::{self, query::Dns};
 use crate::datadir::membership::{Listed, Membership, Unfit, initial_cluster, members_file, peer_urls};
 use crate::etcd::id::{MemberName, PeerUrl};
 use crate::job::config::JobConfig;
-use crate::report::Complaint;
 
 /// Who the members are, and which of them this is.
 #[derive(Debug, Args)]
@@ -64,24 +63,29 @@ struct Told {
 impl Source {
     /// Reads the members and judges them.
     pub(super) fn membership(&self) -> Result<Membership> {
-        let advertised =
-            self.initial_advertise_peer_urls.as_deref().map(peer_urls).transpose().map_err(told)?;
+        let advertised = self
+            .initial_advertise_peer_urls
+            .as_deref()
+            .map(peer_urls)
+            .transpose()
+            .map_err(|unfit| unfit.complaint())?;
         let Told { listed, own } = self.read(advertised.as_ref())?;
         let own = self.name.clone().or(own).context("clap demands a name where no source tells one")?;
         // Without URLs of its own the member has the listed ones; one that is not listed is refused for that.
         let advertised = advertised.or_else(|| listed.get(&own).cloned()).unwrap_or_default();
-        Ok(Membership::found(&listed, &self.initial_cluster_token, &own, &advertised).map_err(told)?)
+        Ok(Membership::found(&listed, &self.initial_cluster_token, &own, &advertised)
+            .map_err(|unfit| unfit.complaint())?)
     }
 
     fn read(&self, advertised: Option<&BTreeSet<PeerUrl>>) -> Result<Told> {
         let anonymous = |listed| Told { listed, own: None };
         match &self.list {
             List { initial_cluster: Some(text), .. } => {
-                Ok(anonymous(initial_cluster::parse(text).map_err(told)?))
+                Ok(anonymous(initial_cluster::parse(text).map_err(|unfit| unfit.complaint())?))
             }
             List { members_file: Some(path), .. } => {
                 let text = text(path)?;
-                Ok(anonymous(members_file::parse(&text).map_err(told)?))
+                Ok(anonymous(members_file::parse(&text).map_err(|unfit| unfit.complaint())?))
             }
             List { dns_srv: Some(domain), .. } => {
                 let (own, advertised) = self
@@ -91,7 +95,10 @@ impl Source {
                     .context("clap demands a name and URLs together with --dns-srv")?;
                 let dns = self.dns_server.as_ref().unwrap_or(&Dns::System);
                 let suffix = self.dns_srv_name.as_deref();
-                Ok(anonymous(dns_srv::discover(dns, domain, suffix, own, advertised).map_err(told)?))
+                Ok(anonymous(
+                    dns_srv::discover(dns, domain, suffix, own, advertised)
+                        .map_err(|unfit| unfit.complaint())?,
+                ))
             }
             List { from_link: Some(path), .. } => of_link(&JobConfig::load(path)?),
             List { .. } => anyhow::bail!("clap demands one source"),
@@ -103,7 +110,7 @@ impl Source {
 fn of_link(job: &JobConfig) -> Result<Told> {
     let mut listed = Listed::new();
     for peer in &job.instances {
-        let name = peer.instance.parse().map_err(|error| told(Unfit::Name(error)))?;
+        let name = peer.instance.parse().map_err(|error| Unfit::Name(error).complaint())?;
         listed.insert(name, BTreeSet::from([peer.peer_url.clone()]));
     }
     Ok(Told { listed, own: Some(job.name.clone()) })
@@ -111,7 +118,7 @@ fn of_link(job: &JobConfig) -> Result<Told> {
 
 /// A file's text, or stdin's; no more of it than a list of members can have.
 fn text(path: &Path) -> Result<String> {
-    let unreadable = |error: io::Error| told(Unfit::Unreadable(format!("{}: {error}", path.display())));
+    let unreadable = |error: io::Error| Unfit::Unreadable(format!("{}: {error}", path.display())).complaint();
     let mut text = String::new();
     let limit = members_file::BYTES_MAX + 1;
     let length = if path == Path::new("-") {
@@ -122,15 +129,29 @@ fn text(path: &Path) -> Result<String> {
     .map_err(unreadable)?;
     if length as u64 == limit {
         let why = format!("{}: it has more than {} bytes", path.display(), members_file::BYTES_MAX);
-        return Err(told(Unfit::Unreadable(why)).into());
+        return Err(Unfit::Unreadable(why).complaint().into());
     }
     Ok(text)
 }
 
-fn told(unfit: Unfit) -> Complaint {
-    unfit.complaint()
-}
-
 fn dns_server(text: &str) -> Result<Dns, String> {
     Dns::at(text).ok_or_else(|| "it is no address, with or without a port".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::config::tests::config;
+
+    #[test]
+    fn the_link_lists_its_instances_as_the_launcher_names_them() {
+        let job = config(|_| {}).unwrap();
+
+        let told = of_link(&job).unwrap();
+
+        let own: MemberName = "a".parse().unwrap();
+        assert_eq!(told.listed.keys().map(MemberName::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(told.listed[&own], BTreeSet::from([PeerUrl::https("a.etcd.default.etcd.bosh", 2380)]));
+        assert_eq!(told.own, Some(own));
+    }
 }

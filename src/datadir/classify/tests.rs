@@ -28,7 +28,7 @@ fn class(root: &TempDir) -> Found {
 
 fn why(files: &[(&str, &[u8])]) -> String {
     match class(&disk(files)) {
-        Found::Damaged { why } => why.to_string(),
+        Found::Damaged { why, .. } => why.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -187,10 +187,49 @@ fn damage_is_told_with_file_and_place() {
     insta::assert_snapshot!(why(&[("member/wal/copy.wal", &wal()), (DB, &used)]), @"no file of the write-ahead log has a usable name: member/wal/copy.wal");
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (SECOND, &wal_file(1, 0xb2, 0xcc)), (DB, &used)]), @"the write-ahead log is of two members: member/wal/0000000000000000-0000000000000000.wal is of member a1 in cluster cc, member/wal/0000000000000001-0000000000000010.wal of member b2 in cluster cc");
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (THIRD, &wal()), (DB, &backend(40, 1))]), @"the write-ahead log has a gap between 0000000000000000-0000000000000000.wal and 0000000000000002-0000000000000020.wal");
+    // Etcd reads all files there are, also those before a snapshot.
+    insta::assert_snapshot!(why(&[(FIRST, &wal()), (THIRD, &wal()), (DB, &backend(40, 1)), ("member/snap/0000000000000002-0000000000000025.snap", b"")]), @"the write-ahead log has a gap between 0000000000000000-0000000000000000.wal and 0000000000000002-0000000000000020.wal");
     insta::assert_snapshot!(why(&[(SECOND, &wal()), (DB, &used)]), @"the write-ahead log begins with 0000000000000001-0000000000000010.wal, but the data ends at raft index 7: the entries in between are gone");
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &used), (snapshot, b"")]), @"member/snap/db ends at raft index 7, but the newest snapshot file is of index 9 and its database member/snap/0000000000000009.snap.db is missing");
     let index = bolt_file(&[("meta", Form::Inline, vec![(b"consistent_index".to_vec(), vec![1])])]);
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &index)]), @"member/snap/db: its bucket 'meta' has a consistent_index that is not eight bytes long");
+}
+
+/// Whose damaged data it was decides who may give it back (docs/contract.md#damaged).
+#[test]
+fn damaged_data_tells_whose_it_was_as_far_as_it_can_be_read() {
+    let used = backend(40, 1);
+    let torn = |byte: usize| {
+        let mut log = wal();
+        log[byte] ^= 1;
+        log
+    };
+    let remains = |files: &[(&str, &[u8])]| match class(&disk(files)) {
+        Found::Damaged { remains, .. } => remains,
+        other => panic!("{other:?}"),
+    };
+    let ids = Remains { cluster_id: Some(ClusterId(0xcc)), member_id: Some(MemberId(0xa1)), voters: None };
+    let voters = || Some(BTreeSet::from([MemberId(0xa1), MemberId(0xb2)]));
+    let other = wal_file(1, 0xb2, 0xcc);
+
+    assert_eq!(remains(&[(FIRST, &wal())]), ids, "no database");
+    assert_eq!(remains(&[(FIRST, &wal()), (DB, &[0; 9000])]), ids, "a broken database");
+    assert_eq!(
+        remains(&[(FIRST, &wal()), (THIRD, &wal()), (DB, &used)]),
+        Remains { voters: voters(), ..ids.clone() },
+        "a gap in the log"
+    );
+    assert_eq!(
+        remains(&[(FIRST, &wal()), (SECOND, &torn(36)), (DB, &used)]),
+        Remains { voters: voters(), ..ids },
+        "a broken file of the log beside a sound one"
+    );
+    for (log, what) in [(torn(36), "a broken log"), (vec![], "an empty one")] {
+        let of_the_database = Remains { voters: voters(), ..Remains::default() };
+        assert_eq!(remains(&[(FIRST, &log), (DB, &used)]), of_the_database, "{what}");
+    }
+    let of_two = remains(&[(FIRST, &wal()), (SECOND, &other), (DB, &used)]);
+    assert_eq!(of_two.cluster_id, None, "a log of two members belongs to neither");
 }
 
 /// etcd killed between making its log and writing the members of a first boot waits for a leader for ever
@@ -212,8 +251,6 @@ fn what_looks_like_damage_but_is_not() {
     let cases = [
         ("old files were purged",
             vec![(SECOND, wal()), (THIRD, wal()), (DB, backend(40, 1))]),
-        ("a hole behind which the newest snapshot lies",
-            vec![(FIRST, wal()), (THIRD, wal()), (DB, backend(40, 1)), ("member/snap/0000000000000002-0000000000000025.snap", vec![])]),
         ("the leader's database has come, and is not yet in place",
             vec![(FIRST, wal()), (DB, backend(7, 1)), ("member/snap/0000000000000009.snap.db", vec![]),
                  ("member/snap/0000000000000002-0000000000000009.snap", vec![])]),

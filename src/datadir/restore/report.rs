@@ -125,7 +125,9 @@ impl fmt::Display for Restored {
         write!(f, "\n  database  {} bytes, ", self.bytes)?;
         f.write_str(match self.hash {
             HashCheck::Verified => "hash verified",
-            HashCheck::Skipped => "hash not looked at",
+            HashCheck::Skipped => {
+                "hash not looked at: run `etcd-datadir validate --mode full` before etcd starts"
+            }
         })?;
         write!(f, "\n  revision  {}", self.revision)?;
         if let Some(before) = self.raised_from {

@@ -64,7 +64,7 @@ impl Place {
             Found::Empty => Ok(()),
             Found::Foreign { names } => occupied(format!("it holds {}", names.join(", "))),
             Found::Partial { what } => occupied(what),
-            Found::Damaged { why } => occupied(format!("it holds damaged data of a member: {why}")),
+            Found::Damaged { why, .. } => occupied(format!("it holds damaged data of a member: {why}")),
             Found::Data(identity) => {
                 occupied(format!("it holds member {} of cluster {}", identity.member_id, identity.cluster_id))
             }
@@ -169,16 +169,16 @@ impl Place {
     }
 }
 
-/// Makes a directory that may be there already; one that is made belongs to the owner of the one above it.
+/// Makes a directory that may be there already; what is made belongs to the owner of the directory above it.
 fn make_directory(path: &Path) -> Result<(), SeedError> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().mode(DIRECTORY_MODE).recursive(true).create(path).map_err(doing("make", path))?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => sync(parent),
-        None => Ok(()),
-    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_directory(parent)?;
+    DirBuilder::new().mode(DIRECTORY_MODE).create(path).map_err(doing("make", path))?;
+    give(path, parent)?;
+    sync(parent)
 }
 
 /// A file, or a directory with all in it, to the owner of `model`.

@@ -15,9 +15,10 @@ use tokio::time::{Instant, timeout_at};
 use super::attestation::{InstanceId, LinkHash, PeerState};
 use super::observation::{
     Answer, Backup, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own, Process,
-    Seen, Unreachable,
+    Seen, Unreachable, Validated,
 };
 use super::record_files;
+use super::validation::Validation;
 use crate::datadir::{self, Found};
 use crate::etcd::active_peers::{active_peers, heard_peers};
 use crate::etcd::client::{EtcdClient, EtcdError};
@@ -49,6 +50,8 @@ pub struct Observer<'a> {
     pub reach: &'a Reach,
     /// The version of the etcd binary.
     pub binary: EtcdVersion,
+    /// What was found on the disk.
+    pub validation: &'a Validation<'a>,
 }
 
 /// Which door answered what.
@@ -116,14 +119,14 @@ impl Observer<'_> {
             }
             let target = Target::named(url.host(), url.port());
             let (tls, limit) = (&self.reach.http_as_admin, self.job.properties.observe_timeout);
-            // An answer that does not come leaves the question open, which never counts as dead or old.
-            // Nobody else's life is of interest: a newcomer removes nobody.
+            // Who is not listed removes nobody, so nobody's life is of interest to it.
             let listed = healthy.members.iter().any(|member| member.listens_at(&self.job.own().peer_url));
             let peers = if listed {
                 heard_peers(&target, tls.clone(), limit, self.several_heartbeats()).await
             } else {
                 active_peers(&target, tls.clone(), limit).await
             };
+            // An answer that does not come leaves the question open, which never counts as dead or old.
             healthy.connected = peers.ok();
             healthy.cluster_version = cluster_version(&target, tls.clone(), limit).await;
         }
@@ -152,6 +155,7 @@ impl Observer<'_> {
                     .collect(),
                 link_hash: LinkHash(job.link_hash()),
                 bootstrap: properties.bootstrap_cluster,
+                bootstrap_method: properties.bootstrap_method,
                 on_removed_member: properties.on_removed_member,
                 auto_restore: properties.auto_restore,
                 binary: self.binary,
@@ -176,14 +180,17 @@ impl Observer<'_> {
             Found::Foreign { names } => Disk::Foreign { names: names.into_iter().collect() },
             Found::Empty => Disk::Empty { history },
             Found::Partial { .. } => Disk::Partial { history },
-            Found::Damaged { why } => Disk::Damaged { why: why.to_string(), cluster_id: None, voters: None },
-            Found::Data(identity) => Disk::Data(DiskData {
+            Found::Damaged { why, remains } => {
+                Disk::Damaged { why: why.to_string(), cluster_id: remains.cluster_id, voters: remains.voters }
+            }
+            Found::Data(identity) => self.validation.judge(DiskData {
                 cluster_id: identity.cluster_id,
                 member_id: identity.member_id,
                 voters: identity.voters,
                 storage_version: identity.storage_version.and_then(|text| text.parse().ok()),
                 cluster_version: identity.cluster_version.and_then(|text| text.parse().ok()),
-            }),
+                validated: Validated::NotYet,
+            })?,
         })
     }
 
