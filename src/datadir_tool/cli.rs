@@ -97,30 +97,6 @@ struct Subject {
 }
 
 #[derive(Debug, Args)]
-struct ValidateArgs {
-    /// How much is read: what is seen at once, or every byte in use
-    #[arg(long, value_enum, value_name = "MODE", default_value = "full")]
-    mode: Depth,
-    #[command(flatten)]
-    subject: Subject,
-    /// How to show how far it is
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
-    progress: Listener,
-    /// Print JSON (version 1; fields are added, never changed)
-    #[arg(long)]
-    json: bool,
-}
-
-/// How much is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Depth {
-    /// What is wrong where it would be seen at once: milliseconds
-    Sanity,
-    /// Every byte that is in use
-    Full,
-}
-
-#[derive(Debug, Args)]
 struct InspectArgs {
     #[command(flatten)]
     subject: Subject,
