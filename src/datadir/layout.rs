@@ -225,7 +225,7 @@ fn not_a(name: &str, kind: &str) -> String {
 }
 
 /// A path as the data directory's owner says it.
-fn shown(path: &Path, data_dir: &Path) -> String {
+pub(super) fn shown(path: &Path, data_dir: &Path) -> String {
     let inside = path.strip_prefix(data_dir).ok().filter(|rest| !rest.as_os_str().is_empty());
     inside.unwrap_or(path).display().to_string()
 }

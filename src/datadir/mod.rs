@@ -102,6 +102,7 @@ pub mod snapshot_file;
 pub mod source;
 pub mod stored_member;
 pub mod v2store;
+pub mod validate;
 pub mod verdict;
 pub mod wal;
 pub mod wire;

@@ -131,6 +131,15 @@ impl Log {
         self.directory.join(segment.to_string())
     }
 
+    /// The first place behind `at`, in the same file, where whole records stand that belong together:
+    /// what was once written there and is no longer reached.
+    pub fn records_behind(&self, at: Position) -> io::Result<Option<u64>> {
+        let path = self.path(at.segment);
+        let Some(file) = layout::open(&path)? else { return Ok(None) };
+        let map = Map::of(&file).map_err(|error| layout::about(&path, &error))?;
+        Ok(Scan::after(map.as_slice(), Crc32c::default()).whole_records_behind(at.offset))
+    }
+
     /// Gives every record to `visit`, in order, until it breaks or etcd would stop. One file is mapped
     /// at a time. An error is the operating system's and says nothing about the log.
     pub fn read(
