@@ -90,6 +90,8 @@ pub struct Identity {
 
 pub mod bolt;
 pub mod crc;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod inspect;
 pub mod membership;
 pub mod raft;

@@ -24,6 +24,8 @@ mod scan;
 mod summary;
 
 pub use head::{is_blank, owner};
+#[cfg(any(test, fuzzing))]
+pub(super) use log::read_bytes;
 pub use log::{Content, Located, Log, Position, Start, Tail};
 pub use summary::{Change, Fold, Gap, KEPT_MAX, Summary, What, summarise};
 

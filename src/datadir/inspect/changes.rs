@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::raft::ChangeKind;
 use super::super::stored_member::StoredMember;
 use super::super::v2store::V2Store;
-use super::super::wal::{Summary, What};
+use super::super::wal::{Change, Summary, What};
 use super::backend::BackendFacts;
 use super::log::Read;
 use super::{LISTED_MAX, MemberRow};
@@ -64,8 +64,8 @@ pub struct ChangeRow {
     pub offset: u64,
 }
 
-/// The old store as of the last entry that is agreed on, and where it differs from the database when both
-/// are of the same entry.
+/// The old store as of the last entry that is agreed on, and where it differed from the database when both
+/// were of the same entry.
 pub(super) fn compare(
     read: &Read,
     backend: Option<&BackendFacts>,
@@ -77,28 +77,30 @@ pub(super) fn compare(
         return (None, Vec::new());
     }
     let (mut store, mut index) = (store.clone(), *from);
-    let mut advance = |store: &mut V2Store, to: u64| {
-        for change in &read.facts.changes {
-            if change.id.index > index && change.id.index <= to {
-                store.apply(&change.what);
-                index = change.id.index;
-            }
+    let agreed = read.facts.state.commit.max(applied);
+    let behind = |change: &&Change| change.id.index > *from && change.id.index <= agreed;
+    let mut changes = read.facts.changes.iter().filter(behind).peekable();
+    let compared = |store: &mut V2Store| match backend {
+        Some(backend) => {
+            adopt_learners(store, &read.facts, backend);
+            differences(store, backend)
         }
-        index
+        None => Vec::new(),
     };
-    advance(&mut store, applied);
-    let compared = |store: &V2Store| backend.map(|backend| differences(store, backend)).unwrap_or_default();
-    let mut differences = compared(&store);
-    let index = advance(&mut store, read.facts.state.commit.max(applied));
-    // 3.4 writes members down without the index of their entry: what agrees later in the log never differed.
-    let mut later = store.clone();
-    let then = compared(&later);
-    differences.retain(|difference| then.contains(difference));
-    for change in read.facts.changes.iter().filter(|change| change.id.index > index) {
-        later.apply(&change.what);
+    while let Some(change) = changes.next_if(|change| change.id.index <= applied) {
+        store.apply(&change.what);
+        index = change.id.index;
     }
-    let then = compared(&later);
-    differences.retain(|difference| then.contains(difference));
+    let mut differences = compared(&mut store);
+    // 3.4, which writes no term, writes members apart from the index of the last entry.
+    let may_be_ahead = backend.is_some_and(|backend| backend.term.is_none());
+    for change in changes {
+        store.apply(&change.what);
+        index = change.id.index;
+        if may_be_ahead && !differences.is_empty() {
+            differences = compared(&mut store);
+        }
+    }
     let membership = Membership {
         index,
         members: store.members.values().map(MemberRow::from).collect(),
@@ -107,6 +109,20 @@ pub(super) fn compare(
         has_user_data: store.has_user_data,
     };
     (Some(membership), differences)
+}
+
+/// Before 3.5.31 and 3.6.12 an update of its URLs silently made a learner a voter, in both stores
+/// (docs/contract.md#promote). The log does not say which etcd applied it; the database does.
+fn adopt_learners(store: &mut V2Store, facts: &Summary, backend: &BackendFacts) {
+    for change in &facts.changes {
+        let What::Membership(membership) = &change.what else { continue };
+        let row = backend.members.iter().find(|row| row.id == membership.member_id);
+        if membership.kind == ChangeKind::Update
+            && let (Some(row), Some(member)) = (row, store.members.get_mut(&membership.member_id))
+        {
+            member.is_learner &= row.learner;
+        }
+    }
 }
 
 pub(super) fn differences(store: &V2Store, backend: &BackendFacts) -> Vec<Difference> {

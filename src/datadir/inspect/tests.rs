@@ -2,7 +2,9 @@ use std::fs;
 
 use super::super::bolt::Place;
 use super::super::bolt::pages::Visitor;
+use super::super::raft::{ChangeKind, ConfChange, EntryId};
 use super::super::v2store::V2Store;
+use super::super::wal::{Change, Log, Position, Segment, What, summarise};
 use super::log::{Repair, TailFacts};
 use super::start::{DbFacts, Facts, LogState, foresee};
 use super::*;
@@ -291,4 +293,47 @@ fn where_the_two_memberships_differ_the_step_to_3_6_is_told() {
     backend.storage_version = Some("3.6.0".to_owned());
     let found = changes::differences(&store, &backend);
     assert!(found.iter().all(|one| one.matters.starts_with("etcd from 3.6 on goes by the database")));
+}
+
+/// Member 2 joins as a learner (entry 5) and gets another URL (entry 6).
+fn read_of_an_update() -> log::Read {
+    let change = |index, kind, url: &str| {
+        let peer_urls = vec![url.to_owned()];
+        let member = StoredMember { id: 2, peer_urls, is_learner: true, ..StoredMember::default() };
+        let membership = ConfChange { kind, member_id: MemberId(2), member: Some(member) };
+        let at = Position { segment: Segment { sequence: 0, first_index: 0 }, offset: 0 };
+        Change { id: EntryId { term: 1, index }, at, what: What::Membership(membership) }
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut facts = summarise(&Log::open(directory.path()).unwrap()).unwrap();
+    facts.changes = vec![change(5, ChangeKind::AddLearner, "a"), change(6, ChangeKind::Update, "b")];
+    facts.state.commit = 7;
+    log::Read { log: of("3.6-fresh").log.unwrap(), facts, store: Some((0, V2Store::default())) }
+}
+
+#[test]
+fn memberships_are_compared_at_the_same_entry() {
+    let read = read_of_an_update();
+    let backend = |term: Option<u64>, url: &str, learner| {
+        let member = StoredMember { id: 2, peer_urls: vec![url.to_owned()], ..StoredMember::default() };
+        let row = MemberRow { learner, ..MemberRow::from(&member) };
+        BackendFacts { term, members: vec![row], ..BackendFacts::default() }
+    };
+    #[rustfmt::skip]
+    let rows = [
+        // the database                       at  differs
+        (backend(Some(1), "a", true),         5,  false),
+        (backend(Some(1), "b", true),         5,  true),
+        (backend(Some(1), "b", true),         6,  false),
+        // An update made it a voter, as patches before 3.5.31 do.
+        (backend(Some(1), "b", false),        6,  false),
+        // 3.4 writes members ahead of the index.
+        (backend(None,    "b", true),         5,  false),
+        (backend(None,    "c", true),         5,  true),
+    ];
+    for (row, (backend, applied, differs)) in rows.into_iter().enumerate() {
+        let (membership, differences) = changes::compare(&read, Some(&backend), applied);
+        assert_eq!(!differences.is_empty(), differs, "row {row}: {differences:?}");
+        assert_eq!(membership.unwrap().index, 6, "row {row}");
+    }
 }

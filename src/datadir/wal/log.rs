@@ -159,10 +159,7 @@ impl Log {
                 self.segments.get(first..).unwrap_or_default()
             }
         };
-        let mut reading = Reading { owner: None, entries: start, last: 0, crc: Crc32c::default() };
-        if let Start::After(index) = start {
-            reading.last = index;
-        }
+        let mut reading = Reading::from(start);
         let mut tail = Tail::Empty;
         let mut before: Option<Segment> = None;
         for (place, segment) in segments.iter().enumerate() {
@@ -197,6 +194,11 @@ struct Reading {
 }
 
 impl Reading {
+    fn from(start: Start) -> Self {
+        let last = if let Start::After(index) = start { index } else { 0 };
+        Self { owner: None, entries: start, last, crc: Crc32c::default() }
+    }
+
     fn file(
         &mut self,
         segment: Segment,
@@ -268,4 +270,23 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+/// Reads files from memory, for who has arbitrary bytes.
+#[cfg(any(test, fuzzing))]
+pub(in super::super) fn read_bytes(
+    files: &[&[u8]],
+    start: Start,
+    visit: &mut dyn FnMut(&Located<'_>) -> ControlFlow<()>,
+) -> Tail {
+    let mut reading = Reading::from(start);
+    let mut tail = Tail::Empty;
+    for (sequence, bytes) in (0..).zip(files) {
+        let is_newest = sequence + 1 == files.len() as u64;
+        tail = reading.file(Segment { sequence, first_index: 0 }, bytes, is_newest, visit);
+        if !matches!(tail, Tail::Clean { .. }) {
+            break;
+        }
+    }
+    tail
 }
