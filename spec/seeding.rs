@@ -2,7 +2,7 @@
 //! computed, keeps what was in it, and goes on like any other.
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
-#![allow(dead_code, reason = "several specs share the support")]
+#![allow(dead_code, clippy::struct_field_names, reason = "several specs share the support")]
 #![expect(clippy::disallowed_methods, reason = "files of a test need no durability")]
 
 #[path = "support/etcd.rs"]
