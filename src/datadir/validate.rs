@@ -5,7 +5,7 @@
 //! through a map: a disk that fails ends the process, so the launcher has a child do it.
 //!
 //! What nobody reads is never called damage: free pages, what lies behind the high-water mark, padding. What etcd
-//! ends on, or would serve wrongly, always is (docs/contract.md#validate).
+//! ends on, or would serve wrongly, always is (docs/contract.md#judging).
 
 use std::io;
 use std::path::{Path, PathBuf};

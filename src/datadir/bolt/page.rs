@@ -100,6 +100,12 @@ pub enum PageFault {
         /// Pages it needs beside the first.
         needed: u64,
     },
+    /// The page image of a small bucket has bytes that its elements do not need.
+    #[error("holds a bucket with {bytes} bytes behind its last element")]
+    SpareBytes {
+        /// How many.
+        bytes: u64,
+    },
     /// A page below the root is empty.
     #[error("has no elements")]
     NoElements,

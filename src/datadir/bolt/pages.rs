@@ -292,7 +292,13 @@ impl<S: Source, V: Visitor> Walk<'_, S, V> {
                 }
                 Ok(Root::Inline(image)) if image.flags() == page::LEAF => {
                     let depth = if level == Level::List { 0 } else { depth + 1 };
-                    self.elements(&image, inner, depth, Bounds::default())?;
+                    let length = image.bytes().len() as u64;
+                    let used = self.elements(&image, inner, depth, Bounds::default())?;
+                    if let Some(bytes) =
+                        used.and_then(|used| length.checked_sub(used)).filter(|bytes| *bytes > 0)
+                    {
+                        self.fault(image.corrupt(PageFault::SpareBytes { bytes }));
+                    }
                 }
                 Ok(Root::Inline(image)) => {
                     self.give_up(inner, image.corrupt(PageFault::OtherKind { flags: image.flags() }));

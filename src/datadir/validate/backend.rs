@@ -32,7 +32,7 @@ pub(super) struct Facts {
     pub(super) members: Option<BTreeMap<MemberId, StoredMember>>,
     pub(super) removed: BTreeSet<MemberId>,
     /// Up to where records may be missing.
-    compacted: Option<i64>,
+    pub(super) compacted: Option<i64>,
 }
 
 /// Which entries a start of etcd 3.6 reads and earlier ones do not (docs/contract.md#v2-store).
@@ -174,7 +174,9 @@ pub(super) fn corrupt(corruption: &Corruption) -> Finding {
 
 fn page_fault(fault: &Fault) -> Finding {
     let effect = match &fault.what {
-        Corruption::Page { fault: PageFault::SpareOverflow { .. }, .. } => Effect::Harmless,
+        Corruption::Page {
+            fault: PageFault::SpareOverflow { .. } | PageFault::SpareBytes { .. }, ..
+        } => Effect::Harmless,
         Corruption::Page {
             fault: PageFault::NoElements | PageFault::Scattered { .. } | PageFault::OtherFirstKey,
             ..
@@ -193,7 +195,11 @@ fn page_fault(fault: &Fault) -> Finding {
 }
 
 fn headers<S: Source>(db: &Db<S>, findings: &mut Findings) {
-    for (page, header) in db.headers().0.iter().enumerate() {
+    for (page, header) in (0_u64..).zip(db.headers().0) {
+        if header.is_some_and(|header| header.txid % 2 != page) {
+            let what = format!("the header in page {page} belongs into the other one");
+            findings.add(Effect::Runs.finding(FILE, what).in_place(format!("page {page}")));
+        }
         if header.is_none() {
             let what = format!("the header in page {page} is not valid; the other one is in force");
             findings.add(

@@ -59,7 +59,7 @@ fn look(data_dir: &Path, path: &Path, owner: u32, findings: &mut Vec<Finding>) -
         let why = "etcd cannot open it unless it runs as root";
         findings
             .push(Effect::Runs.finding(&shown, what).matters(why).next("chmod it to the mode etcd gives it"));
-    } else if mode & OTHERS != 0 && (metadata.is_dir() || !shown.ends_with(".snap")) {
+    } else if mode & OTHERS != 0 && (metadata.is_dir() || layout::extension(&shown) != Some("snap")) {
         // etcd leaves `.snap` files to the umask; the directory keeps others out.
         let what = format!("its mode is {mode:04o}, etcd's own is {due:04o}");
         let why = "etcd only warns about it, but others on this machine may read all data";

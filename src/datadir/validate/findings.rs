@@ -2,7 +2,7 @@
 
 use crate::datadir::verdict::{FINDINGS_MAX, Finding, Mode, Report, Severity};
 
-/// What etcd makes of something that is wrong (docs/contract.md#validate).
+/// What etcd makes of something that is wrong (docs/contract.md#judging).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     /// etcd ends as soon as it reads it, at each start.

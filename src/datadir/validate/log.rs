@@ -171,23 +171,21 @@ fn tail_finding(layout: &Layout, log: &Log, tail: &Tail) -> io::Result<Option<Fi
     let named = |at: &Position| format!("{}/{}", layout.wal_name, at.segment);
     Ok(Some(match tail {
         Tail::Empty | Tail::Stopped { .. } | Tail::Clean { remains: None, .. } => return Ok(None),
-        Tail::Clean { at, remains: Some(remains) } => match log.records_behind(*at)? {
-            Some(records) => {
+        Tail::Clean { at, remains: Some(remains) } => {
+            if let Some(records) = log.records_behind(*at)? {
                 let what = format!(
                     "the log ends here, but whole records follow from byte {records} on: the length of the record \
                      here was wiped out"
                 );
                 Effect::ServesWrong.finding(&named(at), what).at(at.offset)
+            } else {
+                let end = at.offset;
+                let what = format!("behind the last record, which ends at byte {end}, are bytes that belong to none");
+                let why = "a write that was interrupted before its first bytes leaves this; etcd wipes it out at its \
+                           next start";
+                Effect::Runs.finding(&named(at), what).at(*remains).matters(why).next("start etcd")
             }
-            None => {
-                let what = format!("behind the last record, which ends at byte {}, are bytes that belong to none", at.offset);
-                Effect::Runs
-                    .finding(&named(at), what)
-                    .at(*remains)
-                    .matters("a write that was interrupted before its first bytes leaves this; etcd wipes it out at its next start")
-                    .next("start etcd")
-            }
-        },
+        }
         Tail::Torn { at, why, followed_by: None } => Effect::Repairs.finding(&named(at), why.to_string()).at(at.offset).matters(
             "this is what an interrupted write leaves: nobody was told that it was done. etcd keeps a copy of the file, \
              cuts it here and goes on",
