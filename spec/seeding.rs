@@ -14,12 +14,14 @@ use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Instant;
 
 use etcd::{Etcd, PATIENCE, Start, base64, etcd_of, number, own_address};
+use etcd_release::datadir::{Found, classify};
 use facts::{Facts, dump, members};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -464,6 +466,44 @@ fn nothing_is_made_on_data_or_beside_a_running_cluster() {
     assert!(!other.exists());
     etcd.put("a", b"1");
     etcd.stop();
+}
+
+/// A command that is killed at any moment is run again.
+#[test]
+fn a_seeding_that_was_killed_leaves_nothing_or_a_complete_member() {
+    for (point, own_log) in
+        [("seed:written", false), ("seed:written", true), ("seed:log-placed", true), ("seed:placed", true)]
+    {
+        let root = tempfile::tempdir().unwrap();
+        let (data_dir, wal_dir) = (root.path().join("data"), root.path().join("log"));
+        let wal_dir = own_log.then_some(wal_dir.as_path());
+        let populate = |environment: &[(&str, &str)]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-datadir"));
+            command.args(["populate", "--name", "a", "--initial-cluster", "a=https://a.test:2380"]);
+            command.args(["--initial-cluster-token", "t"]).arg("--data-dir").arg(&data_dir);
+            if let Some(wal_dir) = wal_dir {
+                command.arg("--wal-dir").arg(wal_dir);
+            }
+            command.env_clear().envs(environment.iter().copied()).output().unwrap()
+        };
+
+        let killed = populate(&[("ETCD_TOOLS_FAIL_POINT", point)]);
+        assert_eq!(killed.status.signal(), Some(9), "{point}");
+        let found = classify(&data_dir, wal_dir).unwrap();
+        let again = populate(&[]);
+
+        if point == "seed:placed" {
+            assert!(matches!(found, Found::Data(_)), "{found:?}");
+            assert_eq!(again.status.code(), Some(3));
+        } else {
+            assert!(!matches!(found, Found::Data(_)), "{point}: {found:?}");
+            assert!(again.status.success(), "{point}: {}", String::from_utf8_lossy(&again.stderr));
+            assert!(matches!(classify(&data_dir, wal_dir).unwrap(), Found::Data(_)), "{point}");
+            assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "{point}");
+            let logs = wal_dir.map(|wal_dir| fs::read_dir(wal_dir).unwrap().count());
+            assert_eq!(logs.unwrap_or(1), 1, "{point}");
+        }
+    }
 }
 
 /// etcd does not run as root, and who makes its data by hand does.

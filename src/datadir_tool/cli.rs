@@ -48,9 +48,7 @@ enum Command {
     )]
     Inspect(InspectArgs),
     /// Judge a data directory: would etcd start on it, and serve what was written?
-    #[command(
-        after_help = "Example: etcd-datadir validate --mode full\nExample: etcd-datadir validate --mode full --json | jq .verdict"
-    )]
+    #[command(after_help = VALIDATE_EXAMPLES)]
     Validate(ValidateArgs),
     /// Make an empty database
     #[command(after_help = "Example: etcd-datadir init --output blank.db")]
@@ -62,6 +60,13 @@ enum Command {
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(RestoreArgs),
 }
+
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  etcd-datadir validate --mode full
+  etcd-datadir validate --mode sanity --json --data-dir n1.etcd | jq .verdict
+
+Exit codes: 0 sound, 10 repairable, 11 damaged, 12 foreign, 13 locked; 1 it could not be read";
 
 const POPULATE_EXAMPLES: &str = "\
 Examples:
@@ -92,30 +97,6 @@ struct Subject {
 }
 
 #[derive(Debug, Args)]
-struct ValidateArgs {
-    /// How much is read: what is seen at once, or every byte in use
-    #[arg(long, value_enum, value_name = "MODE", default_value = "full")]
-    mode: Depth,
-    #[command(flatten)]
-    subject: Subject,
-    /// How to show how far it is
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
-    progress: Listener,
-    /// Print JSON (version 1; fields are added, never changed)
-    #[arg(long)]
-    json: bool,
-}
-
-/// How much is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Depth {
-    /// What is wrong where it would be seen at once: milliseconds
-    Sanity,
-    /// Every byte that is in use
-    Full,
-}
-
-#[derive(Debug, Args)]
 struct InspectArgs {
     #[command(flatten)]
     subject: Subject,
@@ -128,6 +109,29 @@ struct InspectArgs {
     /// Print JSON (version 1; fields are added, never changed)
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    #[command(flatten)]
+    subject: Subject,
+    /// How much is read
+    #[arg(long, value_enum, value_name = "HOW MUCH", default_value = "full")]
+    mode: Depth,
+    /// How to show how far it is
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    progress: Listener,
+    /// Print JSON (version 1; fields are added, never changed)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Depth {
+    /// Where trouble shows at once: milliseconds, whatever the size
+    Sanity,
+    /// Every byte that is in use
+    Full,
 }
 
 #[derive(Debug, Args)]
@@ -248,22 +252,22 @@ fn judge(args: &ValidateArgs) -> Result<Exit> {
         Depth::Full => Mode::Full,
     };
     let (data_dir, wal_dir) = (&args.subject.data_dir, args.subject.wal_dir.as_deref());
-    let mut progress = Progress::begin(args.progress, "reading");
-    let report = validate::validate(data_dir, wal_dir, mode, &mut |done, of| progress.tell(done, of));
+    let mut progress = Progress::begin(args.progress, "validating");
+    let judged = validate::validate(data_dir, wal_dir, mode, &mut |done, of| progress.tell(done, of));
     drop(progress);
-    let report = report.map_err(|error| {
+    let judged = judged.map_err(|error| {
         Complaint::failed(
-            error.to_string(),
-            "what cannot be read cannot be judged; nothing was changed",
+            format!("{} cannot be read: {error}", data_dir.display()),
+            "what cannot be read cannot be judged: it may be sound or damaged; nothing was changed",
             "run it as root, and look at the disk with `dmesg`",
         )
     })?;
     if args.json {
-        report::answer_json(&report)?
+        report::answer_json(&judged)?;
     } else {
-        report::answer(&validate::page(&report))?
+        report::answer(&validate::page(&judged))?;
     }
-    Ok(Exit::Code(report.verdict.exit_code()))
+    Ok(Exit::Code(judged.verdict.exit_code()))
 }
 
 fn populate(args: &PopulateArgs) -> Result<Exit> {
@@ -313,4 +317,49 @@ fn tell<T: Display + Serialize>(done: &T, json: bool) -> Result<Exit> {
 fn minor_release(text: &str) -> Result<EtcdVersion, String> {
     let whole = if text.matches('.').count() == 1 { format!("{text}.0") } else { text.to_owned() };
     whole.parse().map_err(|_| "it is no minor release of etcd, such as 3.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parses(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_one_that_clap_can_parse() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_member_comes_from_exactly_one_source_and_marks_come_in_pairs() {
+        let restore = "etcd-datadir restore s.db --initial-cluster-token t --data-dir d";
+        for fits in [
+            "--name a --initial-cluster a=https://a:1",
+            "--from-link",
+            "--from-link job.json",
+            "--name a --members-file -",
+            "--name a --dns-srv a.test --initial-advertise-peer-urls https://a:1 --dns-server 192.0.2.1",
+            "--from-link --bump-revision 5 --mark-compacted",
+            "--from-link --target-version 3.5",
+        ] {
+            assert!(parses(&format!("{restore} {fits}")).is_ok(), "{fits}");
+        }
+        for wrong in [
+            "",
+            "--initial-cluster a=https://a:1",
+            "--name a --initial-cluster a=https://a:1 --members-file -",
+            "--name a --dns-srv a.test",
+            "--from-link --dns-server 192.0.2.1",
+            "--from-link --bump-revision 5",
+            "--from-link --bump-revision 0 --mark-compacted",
+            "--from-link --mark-compacted",
+            "--from-link --target-version three",
+        ] {
+            assert!(parses(&format!("{restore} {wrong}")).is_err(), "{wrong}");
+        }
+    }
 }

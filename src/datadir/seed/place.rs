@@ -32,7 +32,10 @@ impl Place {
     pub(in crate::datadir) fn take(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, SeedError> {
         let default_wal = data_dir.join("member/wal");
         let wal_dir = wal_dir.filter(|path| *path != default_wal);
-        Self::expect_free(data_dir, wal_dir)?;
+        // What is half placed is put back first, below.
+        if !wal_dir.is_some_and(|wal_dir| wal_dir.join(SEEDING).exists()) {
+            Self::expect_free(data_dir, wal_dir)?;
+        }
         for directory in [Some(data_dir), wal_dir].into_iter().flatten() {
             make_directory(directory)?;
         }
@@ -42,10 +45,11 @@ impl Place {
                 Errno::EWOULDBLOCK => SeedError::Busy { data_dir: data_dir.to_path_buf() },
                 errno => doing("lock", data_dir)(errno.into()),
             })?;
-        // Somebody may have been here before the lock was held.
-        Self::expect_free(data_dir, wal_dir)?;
         let place =
             Self { data_dir: data_dir.to_path_buf(), wal_dir: wal_dir.map(Path::to_path_buf), _turn: turn };
+        place.take_back_log()?;
+        // Somebody may have been here before the lock was held.
+        Self::expect_free(data_dir, wal_dir)?;
         place.clear()?;
         for directory in [place.snap(), place.log()] {
             DirBuilder::new()
@@ -108,16 +112,10 @@ impl Place {
             sync(&directory)?;
         }
         fail_point::reach("seed:written");
-        let placed = self.place_log().and_then(|files| {
+        let placed = self.place_log().and_then(|()| {
             let member = self.data_dir.join("member");
             remove_empty(&member);
-            fs::rename(self.unfinished(), &member).map_err(|error| {
-                // The log alone would be damaged data. No etcd has ever seen it.
-                for file in &files {
-                    let _ = fs::remove_file(file);
-                }
-                doing("put in place", &member)(error)
-            })
+            fs::rename(self.unfinished(), &member).map_err(doing("put in place", &member))
         });
         if let Err(error) = placed {
             self.give_up();
@@ -125,30 +123,58 @@ impl Place {
         }
         sync(&self.data_dir)?;
         fail_point::reach("seed:placed");
+        // The second name of a log in a directory of its own. Ignored: the member is there, and nobody reads it.
+        let _ = self.clear();
         Ok(())
     }
 
-    /// Brings a log to a directory of its own; tells which files it made there.
-    fn place_log(&self) -> Result<Vec<PathBuf>, SeedError> {
-        let Some(wal_dir) = &self.wal_dir else { return Ok(Vec::new()) };
-        let made = self.log();
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&made).map_err(doing("list", &made))? {
-            let entry = entry.map_err(doing("list", &made))?;
-            let file = wal_dir.join(entry.file_name());
-            put(&entry.path(), &file).map_err(doing("put in place", &file))?;
-            files.push(file);
+    /// Brings a log to a directory of its own. What was made keeps its first name as well until all is in place: two
+    /// names of one file tell whose it is.
+    fn place_log(&self) -> Result<(), SeedError> {
+        let Some(wal_dir) = &self.wal_dir else { return Ok(()) };
+        for (made, placed) in self.log_files(wal_dir)? {
+            fs::hard_link(&made, &placed).map_err(doing("put in place", &placed))?;
         }
-        fs::remove_dir(&made).map_err(doing("remove", &made))?;
         sync(wal_dir)?;
         fail_point::reach("seed:log-placed");
-        Ok(files)
+        Ok(())
+    }
+
+    /// Takes back a log whose data did not follow: no etcd can have used it.
+    fn take_back_log(&self) -> Result<(), SeedError> {
+        let Some(wal_dir) = &self.wal_dir else { return Ok(()) };
+        if self.data_dir.join("member").symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        for (made, placed) in self.log_files(wal_dir)? {
+            let (Ok(one), Ok(other)) = (fs::symlink_metadata(&made), fs::symlink_metadata(&placed)) else {
+                continue;
+            };
+            if (one.dev(), one.ino()) == (other.dev(), other.ino()) {
+                fs::remove_file(&placed).map_err(doing("remove", &placed))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of the log that were made, and where they belong.
+    fn log_files(&self, wal_dir: &Path) -> Result<Vec<(PathBuf, PathBuf)>, SeedError> {
+        let made = self.log();
+        let entries = match fs::read_dir(&made) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(doing("list", &made)(error)),
+        };
+        entries
+            .map(|entry| entry.map(|entry| (entry.path(), wal_dir.join(entry.file_name()))))
+            .collect::<io::Result<_>>()
+            .map_err(doing("list", &made))
     }
 
     /// Takes away what was made, after a failure.
     pub(in crate::datadir) fn give_up(self) {
         // Ignored: the first error is the one to tell, and the next seeding clears what is left.
-        let _ = self.clear();
+        let _ = self.take_back_log().and_then(|()| self.clear());
     }
 
     fn unfinished(&self) -> PathBuf {
