@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 #![allow(dead_code, reason = "several specs share the support")]
+#![expect(clippy::disallowed_methods, reason = "damage is written as a crash leaves it")]
 
 #[path = "support/corpus.rs"]
 mod corpus;

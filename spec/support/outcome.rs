@@ -54,9 +54,9 @@ impl Outcome {
             return Self::failure(etcd);
         }
         match served(&mut etcd, entry.facts.auth_enabled) {
-            Ok(served) => {
+            Ok(answers) => {
                 etcd.end(Signal::SIGKILL);
-                Self::Serves(Box::new(served))
+                Self::Serves(Box::new(answers))
             }
             Err(why) => Self::Fails { why },
         }
@@ -75,7 +75,7 @@ impl Outcome {
         etcd.signal(Signal::SIGKILL);
         let (status, told) = etcd.ended();
         let telling = ["panic", "fatal", "\"level\":\"error\"", "crc", "corrupt"];
-        let last = told.lines().filter(|line| telling.iter().any(|word| line.contains(word))).next_back();
+        let last = told.lines().rfind(|line| telling.iter().any(|word| line.contains(word)));
         Self::Fails { why: format!("{status}: {}", last.or(told.lines().next_back()).unwrap_or_default()) }
     }
 }
