@@ -214,7 +214,6 @@ fn a_log_of_several_files_with_snapshots_is_data_until_a_needed_file_is_gone() {
     etcd.end(Signal::SIGTERM);
     let snapshots = listed(&member.data_dir().join("member/snap"), "snap");
     let (whole, wal) = (member.identity(), member.wal());
-    assert!(!snapshots.is_empty());
 
     let kept = member.root.path().join("kept");
     fs::rename(&wal[0], &kept).unwrap();
@@ -224,10 +223,7 @@ fn a_log_of_several_files_with_snapshots_is_data_until_a_needed_file_is_gone() {
     fs::rename(&wal[2], &kept).unwrap();
     fs::rename(&wal[1], member.root.path().join("second")).unwrap();
     fs::rename(&kept, &wal[2]).unwrap();
-    // The newest snapshot may lie behind the hole: then etcd starts.
-    for snapshot in snapshots {
-        fs::remove_file(snapshot).unwrap();
-    }
+    assert!(!snapshots.is_empty(), "a snapshot behind the hole makes no difference");
     assert!(matches!(member.damage(), Damage::WalGap { .. }));
 
     fs::remove_file(member.db()).unwrap();

@@ -21,8 +21,10 @@ use outcome::Outcome;
 
 #[test]
 fn explore() {
-    let bases = ["3.4 compacted", "3.5 killed", "3.6 segments", "3.7 everything", "3.5 three-voter", "3.7 purged"];
-    let next = std::sync::Mutex::new(bases.iter().flat_map(|&base| Kind::ALL.map(|kind| (base, kind))).enumerate());
+    let bases =
+        ["3.4 compacted", "3.5 killed", "3.6 segments", "3.7 everything", "3.5 three-voter", "3.7 purged"];
+    let next =
+        std::sync::Mutex::new(bases.iter().flat_map(|&base| Kind::ALL.map(|kind| (base, kind))).enumerate());
     let sound: std::collections::HashMap<_, _> = corpus::all()
         .iter()
         .filter(|entry| bases.contains(&entry.title().as_str()))
@@ -42,7 +44,10 @@ fn explore() {
                     let Some(what) = kind.apply(&data_dir, &mut Dice(seed as u64)) else { continue };
                     let outcome = Outcome::of(entry, &data_dir);
                     let same = outcome == sound[base];
-                    println!("SAMPLE {base} {kind:?} {what} => same={same} {outcome} ({} ms)", begun.elapsed().as_millis());
+                    println!(
+                        "SAMPLE {base} {kind:?} {what} => same={same} {outcome} ({} ms)",
+                        begun.elapsed().as_millis()
+                    );
                 }
             });
         }

@@ -32,6 +32,9 @@ pub mod status;
 /// The data directory seen from the disk.
 pub mod datadir;
 
+/// The tool for data directories: its flags, and what people read.
+pub mod datadir_tool;
+
 /// The etcdctl wrapper: finds the real tool, sets mutual TLS, execs it.
 pub mod wrapper;
 

@@ -1,6 +1,7 @@
 //! A place where commands are typed as on a freshly cloned repository after `ci/setup` and `ci/build`.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::page::repository;
@@ -31,7 +32,10 @@ impl Machine {
         }
         let bin = directory.path().join("bin");
         std::fs::create_dir(&bin).expect("a directory for tools");
-        symlink(env!("CARGO_BIN_EXE_etcd-local"), bin.join("etcd-local")).expect("link a tool");
+        for tool in [env!("CARGO_BIN_EXE_etcd-local"), env!("CARGO_BIN_EXE_etcd-datadir")] {
+            let name = Path::new(tool).file_name().expect("a binary has a name");
+            symlink(tool, bin.join(name)).expect("link a tool");
+        }
         Self { directory }
     }
 

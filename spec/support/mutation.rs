@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use etcd_release::datadir::bolt::Db;
-use etcd_release::datadir::bolt::pages::{PageClass, Visitor, survey};
 use etcd_release::datadir::bolt::Place;
+use etcd_release::datadir::bolt::pages::{PageClass, Visitor, survey};
 
 use super::corpus::{listed, used};
 

@@ -88,7 +88,11 @@ fn served(etcd: &mut Etcd, auth_enabled: bool) -> Result<Served, String> {
 fn put_and_read(etcd: &Etcd, key: &str) -> Result<(), String> {
     etcd.try_call("kv/put", &json!({"key": key, "value": key}))?;
     let answer = etcd.try_call("kv/range", &json!({"key": key}))?;
-    if answer["kvs"][0]["value"] == *key { Ok(()) } else { Err(format!("what was written is not there: {answer}")) }
+    if answer["kvs"][0]["value"] == *key {
+        Ok(())
+    } else {
+        Err(format!("what was written is not there: {answer}"))
+    }
 }
 
 fn campaign(start: &Start) -> Outcome {

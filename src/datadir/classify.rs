@@ -247,10 +247,9 @@ fn mismatch(
     if snapshot > consistent_index && !layout.received.contains(&snapshot) {
         return Some(Damage::DbBehindSnapshot { consistent_index, snapshot_index: snapshot });
     }
-    // Old files are purged from the front. A hole matters unless the snapshot lies behind it.
-    if let Some(before) = before_gap
-        && run_from.first_index > snapshot
-    {
+    // Old files are purged from the front. A hole breaks the chain of checksums, and etcd reads all files
+    // there are, whatever the snapshot (docs/contract.md#log).
+    if let Some(before) = before_gap {
         return Some(Damage::WalGap { before: before.to_string(), after: run_from.to_string() });
     }
     let reached = snapshot.max(consistent_index);

@@ -11,8 +11,10 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use super::NAMES_MAX;
 use super::wal::Segment;
 
+/// What becomes `member` once it is complete (docs/contract.md#seeding). Nobody's data until then.
+pub(super) const SEEDING: &str = ".seeding";
 /// What the launcher and the file system keep beside etcd's data.
-const BOOKKEEPING: [&str; 3] = ["aside", ".launcher", "lost+found"];
+const BOOKKEEPING: [&str; 4] = ["aside", ".launcher", "lost+found", SEEDING];
 const MEMBER: &str = "member";
 
 /// The files of a data directory, by what they mean.

@@ -90,7 +90,11 @@ pub struct Identity {
 
 pub mod bolt;
 pub mod crc;
+pub mod inspect;
+pub mod membership;
 pub mod raft;
+pub mod restore;
+pub mod seed;
 pub mod snap;
 pub mod snapshot_file;
 pub mod source;
