@@ -23,8 +23,13 @@ const FIRST_BOOT: [Step; 6] = [
 ];
 
 /// The steps of a start on data.
-const START: [Step; 4] =
-    [Step::WriteInitialisedMark, Step::WriteConfiguration, Step::RemoveExitRecord, Step::Spawn];
+const START: [Step; 5] = [
+    Step::WriteInitialisedMark,
+    Step::Validate,
+    Step::WriteConfiguration,
+    Step::RemoveExitRecord,
+    Step::Spawn,
+];
 
 const SOON: &str = "- type: replace\n  path: /instance_groups/name=etcd/jobs/name=etcd/properties/ready_timeout?\n  value: 1s\n";
 

@@ -16,6 +16,7 @@ use crate::etcd::member::Member;
 use crate::job::config::{JobConfig, Peer};
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::launch::listener::CatchingUp;
+use crate::lifecycle::launch::validation::Told;
 use crate::lifecycle::launcher_page;
 
 /// The version of the JSON this tool prints. Fields are added, never changed, within one version.
@@ -68,6 +69,8 @@ pub struct Decision {
     pub disk: String,
     /// How far it is.
     pub progress: String,
+    /// How far the check of its data is, or what it said.
+    pub validation: Told,
     /// How far a learner is, while it catches up with the leader.
     pub catching_up: Option<CatchingUp>,
 }
@@ -179,6 +182,8 @@ fn decision(state: &Value) -> Decision {
         because: text("because"),
         disk: text("disk"),
         progress: text("progress"),
+        // A launcher of an earlier release does not tell.
+        validation: serde_json::from_value(state["validation"].clone()).unwrap_or_default(),
         catching_up: serde_json::from_value(state["catching_up"].clone()).ok(),
     }
 }
@@ -239,6 +244,10 @@ pub fn table(status: &ClusterStatus) -> String {
             )),
             Err(why) => line(format_args!("  launcher  {why}")),
         }
+        let checked = instance.launcher.as_ref().ok().and_then(|decision| decision.validation.words());
+        if let Some(words) = checked {
+            line(format_args!("  data      {words}"));
+        }
         if let Ok(Decision { catching_up: Some(CatchingUp { applied, of }), .. }) = &instance.launcher {
             line(format_args!("  learner   has {applied} of {of} raft entries"));
         }
@@ -252,6 +261,7 @@ pub fn table(status: &ClusterStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datadir::verdict::{Mode, Verdict};
 
     fn instance(name: &str, ready: bool) -> InstanceStatus {
         let down = || "connection refused".to_owned();
@@ -266,6 +276,13 @@ mod tests {
                     because: "its own cluster serves and lists it".to_owned(),
                     disk: "data".to_owned(),
                     progress: "success".to_owned(),
+                    validation: Told::Success {
+                        mode: Mode::Full,
+                        verdict: Verdict::Sound,
+                        findings: Vec::new(),
+                        took_ms: 12,
+                        bytes: 20480,
+                    },
                     catching_up: None,
                 })
             } else {
@@ -306,6 +323,7 @@ mod tests {
         a  leader  ready  a.etcd.default.etcd.bosh
           etcd      member a, 3.6.16, term 2, applied 9, 20 KiB, no alarms
           launcher  row 4, start: its own cluster serves and lists it (success, disk data)
+          data      full, sound (12 ms)
         b  down  not ready  b.etcd.default.etcd.bosh
           etcd      connection refused
           launcher  connection refused

@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "fixtures need no durability")]
 
+pub mod damage;
 pub mod fleet;
 pub mod load;
 pub mod machine;

@@ -9,6 +9,9 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
+/// Niceness of a child with low priority: 19 would starve it beside an etcd that is busy.
+const NICE: i32 = 10;
+
 /// A running etcd.
 #[derive(Debug)]
 pub struct EtcdProcess {
@@ -53,12 +56,39 @@ pub struct Program {
     pub configuration: PathBuf,
 }
 
+/// How much of the processor a child gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As much as its parent.
+    Same,
+    /// What others leave.
+    Low,
+}
+
+/// Makes a child end when this process ends, however that happens. It is to be spawned on the main thread: the
+/// kernel ends the child when the *thread* that forked it ends, not the process.
+#[expect(unsafe_code, reason = "pre_exec is the only way to set the parent-death signal")]
+pub fn end_with_parent(command: &mut Command, priority: Priority) {
+    let parent = Pid::this();
+    // SAFETY: between fork and exec only prctl, getppid, setpriority and _exit-like errors happen; all of them
+    // are async-signal-safe and allocate nothing.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            match priority {
+                Priority::Same => {}
+                // One that cannot be set changes nothing but the pace.
+                Priority::Low => _ = nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICE),
+            }
+            // The parent may have died before the signal was armed.
+            if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
+        });
+    }
+}
+
 impl EtcdProcess {
-    /// Starts etcd. To be called on the main thread: the kernel ends the child when the *thread* that
-    /// forked it ends, not the process.
-    #[expect(unsafe_code, reason = "pre_exec is the only way to set the parent-death signal")]
+    /// Starts etcd. To be called on the main thread, see [`end_with_parent`].
     pub fn spawn(program: &Program) -> std::io::Result<Self> {
-        let launcher = Pid::this();
         let mut command = Command::new(&program.binary);
         command
             .arg("--config-file")
@@ -67,15 +97,7 @@ impl EtcdProcess {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::null());
-        // SAFETY: between fork and exec only prctl, getppid and _exit-like errors happen; all of them
-        // are async-signal-safe and allocate nothing.
-        unsafe {
-            command.pre_exec(move || {
-                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-                // The launcher may have died before the signal was armed.
-                if nix::unistd::getppid() == launcher { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
-            });
-        }
+        end_with_parent(&mut command, Priority::Same);
         let child = command.spawn()?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let pid = pid.ok_or_else(|| std::io::Error::other("etcd ended before it had a process id"))?;

@@ -63,6 +63,11 @@ impl Paths {
         self.ephemeral().join("initialised")
     }
 
+    /// Laid by an operator: data is not checked before etcd starts on it.
+    pub fn skip_validation(&self) -> PathBuf {
+        self.ephemeral().join("skip-validation")
+    }
+
     /// The version of the installed etcd, noted so that it need not be asked at each start.
     pub fn etcd_version(&self) -> PathBuf {
         self.ephemeral().join("etcd-version.json")
@@ -126,6 +131,11 @@ impl Paths {
     /// Where package `etcd` has its binaries.
     pub fn etcd_package(&self) -> PathBuf {
         self.root.join("packages/etcd/bin")
+    }
+
+    /// The binary that validates a data directory.
+    pub fn datadir_tool(&self) -> PathBuf {
+        self.root.join("packages/etcd-tools/bin/etcd-datadir")
     }
 
     /// The root itself.

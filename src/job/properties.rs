@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// One thing wrong with what the operator wrote.
@@ -28,12 +29,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How the first members find each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the first members are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BootstrapMethod {
-    /// etcd's static bootstrap: every first member knows all of them.
+    /// etcd's static bootstrap: each etcd is told all of them and writes them into its log.
+    #[default]
     Static,
-    /// One member is seeded, the others join.
+    /// The launcher writes the data of its member before etcd runs (docs/contract.md#seeded).
     Seeded,
 }
 
@@ -71,7 +74,7 @@ pub enum CompactionMode {
 pub struct Properties {
     /// Whether this deploy may create a new cluster.
     pub bootstrap_cluster: BootstrapFlag,
-    /// How the first members find each other.
+    /// How the first members are made.
     pub bootstrap_method: BootstrapMethod,
     /// Where clients connect.
     pub client_port: u16,

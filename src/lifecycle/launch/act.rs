@@ -18,7 +18,10 @@ use super::listener::Doors;
 use super::observation::Observation;
 use super::record_files::{self, NonceFile};
 use super::records::{BootPhase, BootstrapRecord, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION};
+use super::seeding::seed;
 use super::turn::Turn;
+use super::validation::{Checked, Validation};
+use crate::datadir::verdict::Mode;
 use crate::datadir::{self, Found};
 use crate::etcd::client::{Added, EtcdClient};
 use crate::etcd::config;
@@ -40,6 +43,8 @@ pub struct Actor<'a> {
     pub reach: &'a Reach,
     /// The etcd binary.
     pub binary: &'a Path,
+    /// What was found on the disk.
+    pub validation: &'a Validation<'a>,
     /// What the launcher serves: for a while also on the peer port, so that members can try it.
     pub doors: Doors,
 }
@@ -185,6 +190,11 @@ impl Actor<'_> {
             Step::MemberRemove => return Ok(self.remove_dead(plan, seen, carried).await),
             Step::MemberAdd => return Ok(self.add(seen, carried).await),
             Step::MoveAside => return self.move_aside(plan, carried),
+            Step::Validate => return self.validate(plan).await,
+            Step::SeedData => match plan {
+                Plan::Bootstrap(bootstrap) => return seed(bootstrap, self.paths),
+                other => bail!("plan {} founds no cluster", other.name()),
+            },
             Step::Promote => self.promote(member_id(plan, carried)?, seen).await,
             Step::ReleaseMutex => self.end_turn(seen, carried).await,
             Step::AnnouncePeerUrl => self.announce(member_id(plan, carried)?).await,
@@ -274,6 +284,19 @@ impl Actor<'_> {
         Ok(Ok(()))
     }
 
+    async fn validate(&self, plan: &Plan) -> anyhow::Result<Result<(), Obstacle>> {
+        let mode = match plan {
+            Plan::Validate => Mode::Full,
+            _ => Mode::Sanity,
+        };
+        Ok(match self.validation.check(mode, &self.doors.board).await.context("check the data")? {
+            Checked::Usable => Ok(()),
+            // The next observation knows of the damage.
+            Checked::Damaged => Err(Obstacle::Stale),
+            Checked::Refused(refusal) => Err(Obstacle::Refuse(refusal)),
+        })
+    }
+
     fn spawn(&self) -> anyhow::Result<EtcdProcess> {
         let program =
             Program { binary: self.binary.to_owned(), configuration: self.paths.etcd_configuration() };
@@ -319,7 +342,7 @@ fn clear(plan: &Plan) -> anyhow::Result<Aside> {
         Plan::ResumeJoin(plan) => plan.clear,
         Plan::Replace(plan) => plan.clear,
         Plan::Restore(plan) => plan.clear,
-        Plan::Refuse | Plan::Wait(_) | Plan::Start(_) => None,
+        Plan::Refuse | Plan::Wait(_) | Plan::Validate | Plan::Start(_) => None,
     };
     clear.with_context(|| format!("plan {} moves nothing aside", plan.name()))
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::records::{BootstrapRecord, RestoreRecord};
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::job::config::hex;
+use crate::job::properties::BootstrapMethod;
 
 /// BOSH's id of an instance (`spec.id`), or its address in manual links, which have no ids.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -190,6 +191,9 @@ pub struct PeerState {
     /// attestation.
     #[serde(default)]
     pub nonce: Option<Nonce>,
+    /// How it would make a first member.
+    #[serde(default)]
+    pub bootstrap_method: BootstrapMethod,
     /// The first boot it prepared or took part in.
     #[serde(default)]
     pub bootstrap: Option<BootstrapRecord>,

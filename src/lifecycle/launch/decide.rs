@@ -33,7 +33,7 @@ use reason::{Cause, Reason};
 use refusal::Refusal;
 use restore::Asked;
 use row::Row;
-use waiting::Waiting;
+use waiting::{Until, Waiting};
 
 use super::attestation::InstanceId;
 use super::observation::{Disk, Observation, Process, Seen};
@@ -80,6 +80,13 @@ pub enum Notice {
         /// As deployed.
         own: PeerUrl,
     },
+    /// etcd repairs something when it starts.
+    Repairs {
+        /// What.
+        what: Vec<String>,
+    },
+    /// A person said that the data is not to be checked.
+    NotChecked,
 }
 
 impl fmt::Display for Notice {
@@ -95,6 +102,10 @@ impl fmt::Display for Notice {
                 let listed: Vec<&str> = listed.iter().map(PeerUrl::as_str).collect();
                 write!(f, "the cluster lists this member at {}, it was deployed as {own}", listed.join(", "))
             }
+            Self::Repairs { what } => write!(f, "etcd repairs this when it starts: {}", what.join("; ")),
+            Self::NotChecked => f.write_str(
+                "the data is not checked, because somebody laid /var/vcap/data/etcd/skip-validation; remove it",
+            ),
         }
     }
 }
@@ -148,7 +159,7 @@ pub fn settled(seen: &Observation) -> bool {
     let decision = decide(seen);
     match (&decision.because, &seen.disk) {
         (Reason::Refusal(refusal), _) => refusal.is_about_this_disk_alone(),
-        (Reason::Cause(Cause::Listed { .. }), Disk::Data(disk)) => data::is_listed_for_sure(seen, disk),
+        (Reason::Cause(cause), Disk::Data(disk)) => cause.is_listed() && data::is_listed_for_sure(seen, disk),
         (Reason::Cause(_) | Reason::Waiting(_), _) => false,
     }
 }
@@ -156,6 +167,14 @@ pub fn settled(seen: &Observation) -> bool {
 impl Decision {
     fn new(row: Row, plan: Plan, because: Reason) -> Self {
         Self { row, plan, because, rests_on: None, notices: Vec::new() }
+    }
+
+    /// Who ends it, if etcd does not start by it.
+    pub fn until(&self) -> Option<Until> {
+        match self.plan {
+            Plan::Validate => Some(Until::OwnProgress),
+            _ => self.because.until(),
+        }
     }
 
     /// Puts the decision off until what it rests on has been seen twice.

@@ -93,6 +93,13 @@ impl Board {
         }
     }
 
+    /// How far the validation of the data is; `/state` shows it until the next state is posted.
+    pub fn post_validation(&self, told: Value) {
+        if let Value::Object(fields) = &mut self.content().state {
+            fields.insert("validation".to_owned(), told);
+        }
+    }
+
     /// What `/config` shows from now on. Never a secret: it has none to begin with.
     pub fn post_configuration(&self, configuration: Value) {
         self.content().configuration = configuration;

@@ -21,6 +21,7 @@ struct Content {
     success: bool,
     failed: bool,
     ready_after: Option<Duration>,
+    validated: Option<(Duration, u64)>,
 }
 
 impl Metrics {
@@ -36,6 +37,11 @@ impl Metrics {
         content.decisions += 1;
         content.success = progress == Progress::Success;
         content.failed = progress == Progress::Failed;
+    }
+
+    /// How long the last validation of the data took, and how many bytes it read.
+    pub fn validated(&self, cost: Option<(Duration, u64)>) {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).validated = cost;
     }
 
     /// This member served its first linearizable read.
@@ -67,6 +73,19 @@ impl Metrics {
             f64::from(u8::from(content.success)),
         );
         gauge("etcd_launcher_refused", "1 while a person must decide.", f64::from(u8::from(content.failed)));
+        if let Some((took, bytes)) = content.validated {
+            gauge(
+                "etcd_launcher_validation_seconds",
+                "Seconds that the last check of the data took.",
+                took.as_secs_f64(),
+            );
+            #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes; no disk has 2^52")]
+            gauge(
+                "etcd_launcher_validation_bytes",
+                "Bytes that the last check of the data read.",
+                bytes as f64,
+            );
+        }
         if let Some(elapsed) = content.ready_after {
             gauge(
                 "etcd_launcher_ready_seconds",

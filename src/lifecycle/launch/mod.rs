@@ -16,5 +16,8 @@ pub mod readiness;
 pub mod record_files;
 pub mod records;
 pub mod run;
+mod seeding;
 pub mod supervise;
+mod telling;
 pub mod turn;
+pub mod validation;

@@ -19,7 +19,7 @@ use crate::etcd::connect::ConnectError;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::member::Member;
 use crate::etcd::version::EtcdVersion;
-use crate::job::properties::{BootstrapFlag, OnRemovedMember};
+use crate::job::properties::{BootstrapFlag, BootstrapMethod, OnRemovedMember};
 
 /// Everything seen in one look around.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,6 +59,8 @@ pub struct Own {
     /// Whether this deploy may create a cluster.
     #[serde(serialize_with = "as_property")]
     pub bootstrap: BootstrapFlag,
+    /// How a cluster is created.
+    pub bootstrap_method: BootstrapMethod,
     /// What to do when the cluster removed this member while it was away.
     #[serde(serialize_with = "as_policy")]
     pub on_removed_member: OnRemovedMember,
@@ -120,7 +122,8 @@ pub enum Disk {
         /// Whether there ever was a member, as far as the VM knows.
         history: History,
     },
-    /// A member that etcd cannot or must not be started on.
+    /// A member that etcd cannot or must not be started on, by its names and heads or by what was found when
+    /// it was validated.
     Damaged {
         /// What is wrong.
         why: String,
@@ -179,6 +182,24 @@ pub struct DiskData {
     pub storage_version: Option<EtcdVersion>,
     /// The cluster version, where readable.
     pub cluster_version: Option<EtcdVersion>,
+    /// Whether it was checked.
+    pub validated: Validated,
+}
+
+/// Whether the data was checked in this life of the launcher (docs/contract.md#validate). Data that was
+/// found damaged is [`Disk::Damaged`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "validated", rename_all = "kebab-case")]
+pub enum Validated {
+    /// Not yet, or it has changed since.
+    NotYet,
+    /// etcd can be started on it.
+    Usable {
+        /// What etcd will repair when it starts.
+        repairs: Vec<String>,
+    },
+    /// A person said that it is not to be checked.
+    Waived,
 }
 
 /// Whether the backup store holds a backup of this deployment.

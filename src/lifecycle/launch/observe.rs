@@ -15,9 +15,10 @@ use tokio::time::{Instant, timeout_at};
 use super::attestation::{InstanceId, LinkHash, PeerState};
 use super::observation::{
     Answer, Backup, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own, Process,
-    Seen, Unreachable,
+    Seen, Unreachable, Validated,
 };
 use super::record_files;
+use super::validation::Validation;
 use crate::datadir::{self, Found};
 use crate::etcd::active_peers::{active_peers, heard_peers};
 use crate::etcd::client::{EtcdClient, EtcdError};
@@ -49,6 +50,8 @@ pub struct Observer<'a> {
     pub reach: &'a Reach,
     /// The version of the etcd binary.
     pub binary: EtcdVersion,
+    /// What was found on the disk.
+    pub validation: &'a Validation<'a>,
 }
 
 /// Which door answered what.
@@ -152,6 +155,7 @@ impl Observer<'_> {
                     .collect(),
                 link_hash: LinkHash(job.link_hash()),
                 bootstrap: properties.bootstrap_cluster,
+                bootstrap_method: properties.bootstrap_method,
                 on_removed_member: properties.on_removed_member,
                 auto_restore: properties.auto_restore,
                 binary: self.binary,
@@ -179,13 +183,14 @@ impl Observer<'_> {
             Found::Damaged { why, remains } => {
                 Disk::Damaged { why: why.to_string(), cluster_id: remains.cluster_id, voters: remains.voters }
             }
-            Found::Data(identity) => Disk::Data(DiskData {
+            Found::Data(identity) => self.validation.judge(DiskData {
                 cluster_id: identity.cluster_id,
                 member_id: identity.member_id,
                 voters: identity.voters,
                 storage_version: identity.storage_version.and_then(|text| text.parse().ok()),
                 cluster_version: identity.cluster_version.and_then(|text| text.parse().ok()),
-            }),
+                validated: Validated::NotYet,
+            })?,
         })
     }
 

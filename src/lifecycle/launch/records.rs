@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attestation::{ClusterToken, InstanceId, Nonce, Nonces};
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
+use crate::job::properties::BootstrapMethod;
 
 /// The version of the records this release writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -63,6 +64,9 @@ pub struct BootstrapRecord {
     pub nonces: Nonces,
     /// The members' peer URLs.
     pub members: BTreeMap<InstanceId, PeerUrl>,
+    /// How their data comes about; earlier records do not tell, and mean etcd's own way.
+    #[serde(default)]
+    pub method: BootstrapMethod,
     /// How far it got on this disk.
     pub phase: BootPhase,
 }

@@ -6,11 +6,13 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -32,6 +34,9 @@ use super::observation::{Disk, Observation};
 use super::observe::{Observer, unix_secs};
 use super::readiness::Readiness;
 use super::supervise::{OwnMember, Signals, supervise};
+use super::telling::{Told, notices};
+use super::validation::Validation;
+use crate::datadir::verdict::Mode;
 use crate::etcd::id::MemberId;
 use crate::etcd::process::{Ended, EtcdProcess};
 use crate::etcd::{binary, http};
@@ -48,8 +53,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// The longest pause while a step is put off: another instance's turn ends in moments.
 const PAUSE_PUT_OFF: Duration = Duration::from_millis(500);
-/// The same message is logged again after this long.
-const REPEAT_AFTER: Duration = Duration::from_mins(1);
 /// How often readiness is looked at until it is there for the first time.
 const READY_LOOK: Duration = Duration::from_millis(50);
 
@@ -59,7 +62,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
     let mut signals = Signals::register().context("register for signals")?;
     let job = JobConfig::load(&paths.job_json())?;
     let reach = Reach::load(paths)?;
-    records::ensure_directory(&paths.records()).context("make the directory of the launcher's records")?;
+    records::ensure_directory(&paths.records()).map_err(|error| unwritable(&paths.records(), &error))?;
     let _alone = only_launcher(paths)?;
     remember_link(&job, paths);
     let binary = binary::path(paths);
@@ -71,9 +74,17 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         as_peer: reach.as_peer.clone(),
         paths: paths.clone(),
     };
+    let validation = Validation::new(paths);
     let launcher = Launcher {
-        observer: Observer { job: &job, paths, reach: &reach, binary: version },
-        actor: Actor { job: &job, paths, reach: &reach, binary: &binary, doors: doors.clone() },
+        observer: Observer { job: &job, paths, reach: &reach, binary: version, validation: &validation },
+        actor: Actor {
+            job: &job,
+            paths,
+            reach: &reach,
+            binary: &binary,
+            validation: &validation,
+            doors: doors.clone(),
+        },
         doors,
         metrics: Metrics::new(started),
         started,
@@ -122,7 +133,14 @@ impl Launcher<'_> {
             }
             self.tell(&mut told, &seen, &decision).await?;
             let mut longest = PAUSE_MAX;
-            match self.actor.act(&decision.plan, &seen, &mut carried).await? {
+            let acted = tokio::select! {
+                acted = self.actor.act(&decision.plan, &seen, &mut carried) => acted?,
+                // It may take minutes, and ends with nothing changed.
+                signal = signals.stop(), if decision.plan == Plan::Validate => {
+                    return Ok(stopped(signal));
+                }
+            };
+            match acted {
                 Acted::Started { etcd, member_id } => {
                     return self.parent(etcd, member_id, &seen, &decision, carried, signals).await;
                 }
@@ -147,10 +165,7 @@ impl Launcher<'_> {
             }
             pause = pause.min(longest);
             tokio::select! {
-                signal = signals.stop() => {
-                    journal::info("stopped while etcd was not running", &json!({"signal": signal.as_str()}));
-                    return Ok(Exit::Done);
-                }
+                signal = signals.stop() => return Ok(stopped(signal)),
                 () = self.doors.news.notified() => pause = PAUSE_MIN,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
             }
@@ -159,6 +174,9 @@ impl Launcher<'_> {
 
     /// Publishes and logs a decision.
     async fn tell(&self, told: &mut Told, seen: &Observation, decision: &Decision) -> anyhow::Result<()> {
+        if decision.plan == Plan::Validate {
+            self.observer.validation.begin(Mode::Full);
+        }
         let progress = match &decision.plan {
             Plan::Refuse => Progress::Failed,
             _ => Progress::Progress,
@@ -267,15 +285,17 @@ impl Launcher<'_> {
                 fields.insert("why".to_owned(), complaint.why.into());
                 fields.insert("next".to_owned(), complaint.next.into());
             }
+            fields.insert("validation".to_owned(), self.observer.validation.told());
             if !decision.notices.is_empty() {
                 fields.insert("notices".to_owned(), notices(decision).into());
             }
-            if let Some(until) = decision.because.until() {
+            if let Some(until) = decision.until() {
                 let until = serde_json::to_value(until).context("write who ends the wait as JSON")?;
                 fields.insert("until".to_owned(), until);
             }
         }
         self.metrics.decided(decision.row.number(), progress);
+        self.metrics.validated(self.observer.validation.cost());
         self.doors.board.post_metrics(self.metrics.page());
         self.doors.board.post_state(page.clone());
         let status = json!({"version": 1, "state": page, "observation": seen, "plan": decision.plan, "because": decision.because});
@@ -305,6 +325,11 @@ impl Launcher<'_> {
     }
 }
 
+fn stopped(signal: Signal) -> Exit {
+    journal::info("stopped while etcd was not running", &json!({"signal": signal.as_str()}));
+    Exit::Done
+}
+
 /// What `/state` tells.
 fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerState {
     PeerState {
@@ -312,6 +337,7 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
         instance: seen.own.instance.clone(),
         disk: seen.disk.class(),
         nonce: attested(&seen.disk, &seen.records).cloned(),
+        bootstrap_method: seen.own.bootstrap_method,
         bootstrap: seen.records.bootstrap.clone().or_else(|| match &decision.plan {
             // Told from the moment it is decided: the others follow without a second look.
             Plan::Bootstrap(bootstrap) => Some(bootstrap.record()),
@@ -335,51 +361,6 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
     }
 }
 
-/// What a person should know besides, each in a sentence.
-fn notices(decision: &Decision) -> Vec<String> {
-    decision.notices.iter().map(ToString::to_string).collect()
-}
-
-/// The same message is logged once and then once a minute.
-#[derive(Default)]
-struct Told {
-    last: Option<(Vec<String>, Duration)>,
-}
-
-impl Told {
-    fn tell(&mut self, decision: &Decision, now: Duration) {
-        if !self.is_due(decision, now) {
-            return;
-        }
-        let mut fields = json!({"row": decision.row.number(), "plan": decision.plan.name(), "because": decision.because.sentence()});
-        if let Some(complaint) = decision.because.complaint() {
-            fields["why"] = complaint.why.into();
-            fields["next"] = complaint.next.into();
-        }
-        match decision.plan {
-            Plan::Refuse => journal::error("launch refused", &fields),
-            Plan::Wait(_) => journal::warn("launch waits", &fields),
-            _ => journal::info("launch decided", &fields),
-        }
-        for notice in notices(decision) {
-            journal::warn("launch noticed something that changes nothing", &json!({"notice": notice}));
-        }
-    }
-
-    fn is_due(&mut self, decision: &Decision, now: Duration) -> bool {
-        let mut words = notices(decision);
-        words.push(decision.because.sentence());
-        let repeated = self
-            .last
-            .as_ref()
-            .is_some_and(|(last, at)| *last == words && now.saturating_sub(*at) < REPEAT_AFTER);
-        if !repeated {
-            self.last = Some((words, now));
-        }
-        !repeated
-    }
-}
-
 /// Only evictions need it: a start does not fail because of it.
 fn remember_link(job: &JobConfig, paths: &Paths) {
     if let Err(error) = links::remember(paths, job.instances.iter().map(|peer| peer.peer_url.clone())) {
@@ -397,7 +378,7 @@ fn only_launcher(paths: &Paths) -> anyhow::Result<Flock<File>> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
+        .map_err(|error| unwritable(&path, &error))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
         Complaint::refused(
             format!("another launcher holds {} ({error})", path.display()),
@@ -408,44 +389,35 @@ fn only_launcher(paths: &Paths) -> anyhow::Result<Flock<File>> {
     })
 }
 
+/// The disk is there, and nothing can be written to it.
+fn unwritable(path: &Path, error: &std::io::Error) -> Complaint {
+    Complaint::failed(
+        format!("the launcher cannot write {}: {error}", path.display()),
+        "what it does must be noted on the disk first, and etcd could not write there either; nothing was changed",
+        "the directory and what is in it must belong to user vcap (`ls -la`), and the disk must have room (`df`) and not be read-only (`dmesg` says why the kernel made it so); then monit starts this again",
+    )
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::decide::Notice;
-    use super::super::decide::row::Row;
-    use super::super::decide::waiting::Waiting;
     use super::*;
 
-    fn waiting(notices: Vec<Notice>) -> Decision {
-        Decision {
-            row: Row::NothingToGoBy,
-            plan: Plan::Wait(Wait { nonce: NonceDuty::Keep }),
-            because: Reason::Waiting(Waiting::OwnNonce),
-            rests_on: None,
-            notices,
-        }
-    }
-
     #[test]
-    fn the_same_words_are_due_once_a_minute_and_a_new_notice_at_once() {
-        let mut told = Told::default();
-        let ignored =
-            || vec![Notice::RequestIgnored { request: "r1".to_owned(), why: "it has expired".to_owned() }];
-        let at = Duration::from_secs;
+    fn a_store_that_cannot_be_written_is_told_in_three_parts() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
 
-        let steps = [
-            (0, vec![], true),
-            (59, vec![], false),
-            (60, vec![], true),
-            (61, ignored(), true),
-            (62, ignored(), false),
-            (63, vec![], true),
-        ];
-        for (second, notices, due) in steps {
-            assert_eq!(told.is_due(&waiting(notices), at(second)), due, "at second {second}");
-        }
+        let error = only_launcher(&paths).unwrap_err();
+
+        let complaint = error.downcast_ref::<Complaint>().expect("a complaint");
+        assert!(
+            complaint.what.starts_with("the launcher cannot write ")
+                && complaint.what.contains(".launcher/lock")
+        );
+        assert!(complaint.next.contains("vcap"), "{complaint}");
     }
 }

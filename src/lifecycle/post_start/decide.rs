@@ -57,11 +57,11 @@ pub fn decide(seen: &Seen) -> Verdict {
         Launcher::Decided { plan, because, why, next, .. } if plan == "refuse" => {
             Verdict::Fail { what: because.clone(), why: why.clone(), next: next.clone() }
         }
-        // A second look, or the next one at once: its own progress.
+        // A second look, the next one at once, or a check of its data: its own progress.
         Launcher::Decided { until: Some(Until::OwnProgress), .. } if !seen.time_is_up => Verdict::Wait,
         // The cause lies outside this instance, and the one that mends it may come later in this deploy.
         Launcher::Decided { plan, because, .. } if plan == "wait" => Verdict::Pass { because: because.clone() },
-        Launcher::Decided { because, .. } if seen.elsewhere == Elsewhere::Silent => Verdict::Pass {
+        Launcher::Decided { plan, because, .. } if seen.elsewhere == Elsewhere::Silent && plan != "validate" => Verdict::Pass {
             because: format!("etcd runs ({because}) and waits for members that this deploy may start later"),
         },
         Launcher::Silent { .. } | Launcher::Decided { .. } if !seen.time_is_up => Verdict::Wait,
@@ -92,9 +92,9 @@ mod tests {
         }
     }
 
-    fn confirming() -> Launcher {
+    fn own_progress(plan: &str) -> Launcher {
         Launcher::Decided {
-            plan: "wait".to_owned(),
+            plan: plan.to_owned(),
             because: "reason".to_owned(),
             why: "why".to_owned(),
             next: "next".to_owned(),
@@ -118,7 +118,10 @@ mod tests {
         assert_eq!(of(&|seen| seen.ready = true), "pass");
         assert_eq!(of(&|seen| seen.launcher = decided("refuse")), "fail");
         assert_eq!(of(&|seen| seen.launcher = decided("wait")), "pass");
-        assert_eq!(of(&|seen| seen.launcher = confirming()), "wait");
+        assert_eq!(of(&|seen| seen.launcher = own_progress("wait")), "wait");
+        // etcd does not run yet, whoever else is silent.
+        assert_eq!(of(&|seen| seen.launcher = own_progress("validate")), "wait");
+        assert_eq!(of(&|seen| (seen.launcher, seen.time_is_up) = (own_progress("validate"), true)), "fail");
         assert_eq!(of(&|_| {}), "wait");
         assert_eq!(of(&|seen| seen.time_is_up = true), "fail");
         // etcd was started: a first boot waits for the other instances, a catch-up does not.

@@ -11,7 +11,7 @@ use crate::etcd::id::ClusterId;
 use crate::etcd::member::Member;
 use crate::etcd::version::may_open;
 use crate::job::properties::OnRemovedMember;
-use crate::lifecycle::launch::observation::{DiskData, Observation};
+use crate::lifecycle::launch::observation::{DiskData, Observation, Validated};
 use crate::lifecycle::launch::records::{BootPhase, Ending, JoinPhase};
 
 /// Rows 3–8.
@@ -50,7 +50,7 @@ fn own_cluster_serves(seen: &Observation, disk: &DiskData, view: &View<'_>) -> O
     Some(match listed {
         Some((by, _, entry)) => {
             let cause = Cause::Listed { cluster_id: disk.cluster_id, by: by.clone() };
-            let mut decision = go(Row::ListedMember, start(seen, disk, Some(entry)), cause);
+            let mut decision = start(seen, disk, Row::ListedMember, Some(entry), cause);
             if !entry.listens_at(&seen.own.peer_url) {
                 decision.notices.push(Notice::UrlDiffers {
                     listed: entry.peer_urls.clone(),
@@ -127,15 +127,33 @@ fn quorum_missing(seen: &Observation, disk: &DiskData, view: &View<'_>) -> Decis
         return refuse(Row::QuorumMissing, Refusal::LoneVoter { own: disk.cluster_id, others });
     }
     let cause = Cause::QuorumMissing { cluster_id: disk.cluster_id, others: view.unhealthy() };
-    go(Row::QuorumMissing, start(seen, disk, None), cause)
+    start(seen, disk, Row::QuorumMissing, None, cause)
 }
 
-fn start(seen: &Observation, disk: &DiskData, entry: Option<&Member>) -> Plan {
-    let graceful = seen
-        .records
+/// Starts etcd, once the data was checked: all of it where etcd did not end gracefully.
+fn start(seen: &Observation, disk: &DiskData, row: Row, entry: Option<&Member>, cause: Cause) -> Decision {
+    let start_with = |validation| go(row, start_plan(seen, disk, entry, validation), cause.clone());
+    match &disk.validated {
+        Validated::NotYet if ended_gracefully(seen, disk) => start_with(Validation::Sanity),
+        Validated::NotYet => go(row, Plan::Validate, Cause::Unchecked { then: Box::new(cause) }),
+        Validated::Usable { repairs } if repairs.is_empty() => start_with(Validation::Done),
+        Validated::Usable { repairs } => {
+            let notice = Notice::Repairs { what: repairs.clone() };
+            Decision { notices: vec![notice], ..start_with(Validation::Done) }
+        }
+        Validated::Waived => Decision { notices: vec![Notice::NotChecked], ..start_with(Validation::Done) },
+    }
+}
+
+/// Whether the last etcd that ran on this disk closed its files.
+fn ended_gracefully(seen: &Observation, disk: &DiskData) -> bool {
+    seen.records
         .exit
         .as_ref()
-        .is_some_and(|exit| exit.how == Ending::Graceful && exit.member_id == disk.member_id);
+        .is_some_and(|exit| exit.how == Ending::Graceful && exit.member_id == disk.member_id)
+}
+
+fn start_plan(seen: &Observation, disk: &DiskData, entry: Option<&Member>, validation: Validation) -> Plan {
     let unfinished =
         seen.records.bootstrap.as_ref().is_some_and(|record| {
             record.phase == BootPhase::Prepared && record.cluster_id() == disk.cluster_id
@@ -143,7 +161,7 @@ fn start(seen: &Observation, disk: &DiskData, entry: Option<&Member>) -> Plan {
     Plan::Start(Start {
         cluster_id: disk.cluster_id,
         member_id: disk.member_id,
-        validation: if graceful { Validation::Sanity } else { Validation::Full },
+        validation,
         promotion: match entry {
             Some(entry) if entry.is_learner => Promotion::Promote,
             None if was_learner(seen, disk) => Promotion::Promote,

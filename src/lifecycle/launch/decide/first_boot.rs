@@ -78,6 +78,9 @@ fn attests<'a>(seen: &Observation, instance: &InstanceId, other: &'a Seen) -> Re
     if state.link_hash != seen.own.link_hash {
         return Err(Missing::OtherLink { theirs: state.link_hash.clone(), ours: seen.own.link_hash.clone() });
     }
+    if state.bootstrap_method != seen.own.bootstrap_method {
+        return Err(Missing::OtherMethod { theirs: state.bootstrap_method });
+    }
     etcd_is_down(other)?;
     Ok(nonce)
 }
@@ -104,6 +107,7 @@ pub(super) fn founding(seen: &Observation, nonces: Nonces, clear: Option<Aside>)
         token: ClusterToken::of(&seen.own.deployment, nonces.values()),
         nonces,
         members: seen.own.link.clone(),
+        method: seen.own.bootstrap_method,
         phase: BootPhase::Prepared,
     };
     Bootstrap::from_record(&seen.own.instance, &record, clear)

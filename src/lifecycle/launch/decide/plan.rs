@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::step::Step;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::member::Member;
+use crate::job::properties::BootstrapMethod;
 use crate::lifecycle::launch::attestation::{ClusterToken, InstanceId, Nonces};
 use crate::lifecycle::launch::records::{BootPhase, BootstrapRecord, RECORD_VERSION, RestoreRequest};
 
@@ -18,6 +19,8 @@ pub enum Plan {
     Refuse,
     /// Stay up, serve `/state`, observe again: the cause lies outside or passes.
     Wait(Wait),
+    /// Check all data that is there; the next observation knows what was found.
+    Validate,
     /// Start etcd on the data that is there.
     Start(Start),
     /// Create a new cluster together with all instances of the link.
@@ -60,7 +63,7 @@ pub struct Start {
     pub cluster_id: ClusterId,
     /// The member on the disk.
     pub member_id: MemberId,
-    /// How thoroughly the data is to be checked first.
+    /// What is still to be checked first.
     pub validation: Validation,
     /// Whether the member is a learner, says the cluster or, if nobody serves, this disk.
     pub promotion: Promotion,
@@ -68,14 +71,15 @@ pub struct Start {
     pub first_boot: FirstBootNote,
 }
 
-/// How thoroughly data is checked before etcd starts on it.
+/// What is still to be checked when etcd is about to start. Where it did not end gracefully the plan is
+/// [`Plan::Validate`] first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Validation {
-    /// etcd ended gracefully here: headers, names and ids.
+    /// etcd ended gracefully here: whatever is seen at once.
     Sanity,
-    /// It did not: every page and every record.
-    Full,
+    /// Nothing: it was checked, or is not to be.
+    Done,
 }
 
 /// Whether a learner is to become a voter once it has caught up.
@@ -109,6 +113,8 @@ pub struct Bootstrap {
     pub members: BTreeMap<InstanceId, PeerUrl>,
     /// The nonces that made the token.
     pub nonces: Nonces,
+    /// How this member's data comes about.
+    pub method: BootstrapMethod,
     /// The id this member will have.
     pub member_id: MemberId,
     /// The id the cluster will have.
@@ -129,6 +135,7 @@ impl Bootstrap {
             token: record.token.clone(),
             members: record.members.clone(),
             nonces: record.nonces.clone(),
+            method: record.method,
             member_id: record.member_id(instance)?,
             cluster_id: record.cluster_id(),
             clear,
@@ -142,6 +149,7 @@ impl Bootstrap {
             token: self.token.clone(),
             nonces: self.nonces.clone(),
             members: self.members.clone(),
+            method: self.method,
             phase: BootPhase::Prepared,
         }
     }
@@ -274,6 +282,7 @@ impl Plan {
         match self {
             Self::Refuse => "refuse",
             Self::Wait(_) => "wait",
+            Self::Validate => "validate",
             Self::Start(_) => "start",
             Self::Bootstrap(_) => "bootstrap",
             Self::Join(_) => "join",
@@ -301,11 +310,17 @@ impl Plan {
                 NonceDuty::Keep => vec![],
                 NonceDuty::Write => vec![Step::WriteNonce],
             },
+            // The mark comes first: this disk has data, whatever becomes of it.
+            Self::Validate => vec![Step::WriteInitialisedMark, Step::Validate],
             Self::Start(start) => start_steps(start),
             Self::Bootstrap(plan) => [
                 clear_steps(plan.clear.as_ref()),
+                vec![Step::WriteBootstrapRecord],
+                match plan.method {
+                    BootstrapMethod::Static => vec![],
+                    BootstrapMethod::Seeded => vec![Step::SeedData],
+                },
                 vec![
-                    Step::WriteBootstrapRecord,
                     Step::WriteConfiguration,
                     Step::RemoveExitRecord,
                     Step::Spawn,
@@ -346,12 +361,16 @@ impl Plan {
 
 fn start_steps(start: &Start) -> Vec<Step> {
     // The mark comes first: this disk has data, whatever becomes of etcd.
-    let mut steps =
-        vec![Step::WriteInitialisedMark, Step::WriteConfiguration, Step::RemoveExitRecord, Step::Spawn];
+    let mut steps = vec![Step::WriteInitialisedMark];
     match start.first_boot {
         FirstBootNote::Keep => {}
-        FirstBootNote::Complete => steps.insert(1, Step::CompleteBootstrapRecord),
+        FirstBootNote::Complete => steps.push(Step::CompleteBootstrapRecord),
     }
+    match start.validation {
+        Validation::Sanity => steps.push(Step::Validate),
+        Validation::Done => {}
+    }
+    steps.extend([Step::WriteConfiguration, Step::RemoveExitRecord, Step::Spawn]);
     match start.promotion {
         Promotion::No => {}
         Promotion::Promote => steps.extend([Step::Promote, Step::WriteJoinPromoted]),

@@ -41,6 +41,11 @@ pub enum Cause {
         /// What each other instance's etcd said instead of being healthy.
         others: BTreeMap<InstanceId, String>,
     },
+    /// Something is to be done on data that etcd did not leave in order.
+    Unchecked {
+        /// Why it is done once all data was checked.
+        then: Box<Cause>,
+    },
     /// The cluster removed the member while it was away.
     Removed {
         /// The cluster.
@@ -106,6 +111,15 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether it is that a healthy cluster lists the member on this disk.
+    pub(super) fn is_listed(&self) -> bool {
+        match self {
+            Self::Listed { .. } => true,
+            Self::Unchecked { then } => then.is_listed(),
+            _ => false,
+        }
+    }
+
     fn sentence(&self) -> String {
         match self {
             Self::Listed { cluster_id, by } => {
@@ -124,6 +138,10 @@ impl Cause {
                     said.join("; ")
                 )
             }
+            Self::Unchecked { then } => format!(
+                "etcd did not end gracefully here, so all data is checked before it starts; {}",
+                then.sentence()
+            ),
             Self::Removed { cluster_id, member_id } => format!(
                 "cluster {cluster_id} removed member {member_id} while it was away; on_removed_member is rejoin"
             ),

@@ -87,6 +87,11 @@ pub enum Refusal {
         /// Who tried, and what the handshake said.
         by: BTreeMap<InstanceId, String>,
     },
+    /// The data could not be checked, which says nothing about it.
+    NotChecked {
+        /// What happened.
+        why: String,
+    },
     /// Data has to be moved aside, and the disk has no room for the copy that takes its place.
     NoRoom {
         /// Size of the data that would stay aside, in bytes.
@@ -165,6 +170,7 @@ impl Refusal {
             | Self::UrlInUse { .. }
             | Self::BackupExists { .. }
             | Self::NotTrusted { .. }
+            | Self::NotChecked { .. }
             | Self::NoRoom { .. }
             | Self::NotYet { .. } => false,
         }
@@ -188,6 +194,7 @@ impl Refusal {
             Self::UrlInUse { .. } => "replace",
             Self::BackupExists { .. } => "bootstrap",
             Self::NotTrusted { .. } => "probe",
+            Self::NotChecked { .. } => "validate",
             Self::NotYet { .. } => "launch",
         }
     }
@@ -266,6 +273,13 @@ impl Refusal {
                 "compare certificate, CA and names of tls.peer on these instances (`openssl x509 -noout -text`)"
                     .to_owned(),
             ),
+            Self::NotChecked { why } => (
+                format!("the data could not be checked: {why}"),
+                "on damaged data etcd would end or serve something wrong, so it is not started unchecked; the check is tried again, and nothing was changed"
+                    .to_owned(),
+                "run `etcd-datadir validate --mode full` on this instance and read what it says; to start etcd unchecked, `touch /var/vcap/data/etcd/skip-validation`"
+                    .to_owned(),
+            ),
             Self::NoRoom { aside_bytes, free_bytes } => (
                 format!(
                     "{aside_bytes} bytes of data would have to stay on the disk beside their successor, and {free_bytes} are free"
@@ -328,7 +342,9 @@ fn damaged(why: &str, no_restore: &NoRestore) -> (String, String, String) {
     (
         format!("the data cannot be used: {why}"),
         format!("etcd would end or lose what it acknowledged; it is not replaced unasked, because {reason}"),
-        format!("bring the other members back first; if none has the data, {RESTORE}"),
+        format!(
+            "bring the other members back first; if none has the data, {RESTORE}; `etcd-datadir validate --mode full` tells all that is wrong"
+        ),
     )
 }
 

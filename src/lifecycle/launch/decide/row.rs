@@ -89,10 +89,10 @@ impl Row {
             | Self::TwoClusters
             | Self::JoinerIncompatible => &["refuse"],
             Self::RestoreRequested => &["restore", "wait"],
-            Self::ListedMember => &["start"],
+            Self::ListedMember => &["validate", "start"],
             Self::RemovedMember => &["rejoin", "refuse", "wait"],
             Self::ReplacedByRestore => &["rejoin", "wait"],
-            Self::QuorumMissing => &["start", "refuse"],
+            Self::QuorumMissing => &["validate", "start", "refuse"],
             Self::DamagedNotListed => &["move-aside", "wait"],
             Self::DamagedListed | Self::ListedOtherwise => &["replace", "wait", "refuse"],
             Self::DamagedAlone => &["restore", "refuse", "wait"],

@@ -20,6 +20,8 @@ pub enum Step {
     RetireRecords,
     /// Note which first boot this disk takes part in.
     WriteBootstrapRecord,
+    /// Write the data of a first member.
+    SeedData,
     /// Note which cluster this disk is about to join.
     WriteJoinIntent,
     /// Remove a dead entry of this instance from the member list, by id.
@@ -32,6 +34,8 @@ pub enum Step {
     RestoreData,
     /// Note which restore made this disk's cluster.
     WriteRestoreRecord,
+    /// Check the data that etcd is to be started on.
+    Validate,
     /// Write etcd's configuration file.
     WriteConfiguration,
     /// Remove the note on how etcd last ended: the next one is written after it ended again.
@@ -56,19 +60,21 @@ pub enum Step {
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::WriteNonce,
         Self::TakeMutex,
         Self::ProbePeers,
         Self::MoveAside,
         Self::RetireRecords,
         Self::WriteBootstrapRecord,
+        Self::SeedData,
         Self::WriteJoinIntent,
         Self::MemberRemove,
         Self::MemberAdd,
         Self::WriteJoinAnswer,
         Self::RestoreData,
         Self::WriteRestoreRecord,
+        Self::Validate,
         Self::WriteConfiguration,
         Self::RemoveExitRecord,
         Self::Spawn,
@@ -90,12 +96,14 @@ impl Step {
             Self::MoveAside => "move-aside",
             Self::RetireRecords => "retire-records",
             Self::WriteBootstrapRecord => "write-bootstrap-record",
+            Self::SeedData => "seed-data",
             Self::WriteJoinIntent => "write-join-intent",
             Self::MemberRemove => "member-remove",
             Self::MemberAdd => "member-add",
             Self::WriteJoinAnswer => "write-join-answer",
             Self::RestoreData => "restore-data",
             Self::WriteRestoreRecord => "write-restore-record",
+            Self::Validate => "validate",
             Self::WriteConfiguration => "write-configuration",
             Self::RemoveExitRecord => "remove-exit-record",
             Self::Spawn => "spawn",

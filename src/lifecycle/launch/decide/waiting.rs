@@ -8,6 +8,7 @@ use super::claim::Claim;
 use super::refusal::{RESTORE, list};
 use super::step::Step;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
+use crate::job::properties::BootstrapMethod;
 use crate::lifecycle::launch::attestation::{DiskClass, InstanceId, LinkHash};
 use crate::lifecycle::launch::observation::Unreachable;
 use crate::report::Complaint;
@@ -147,6 +148,11 @@ pub enum Missing {
         /// Ours.
         ours: LinkHash,
     },
+    /// It would make its member in another way.
+    OtherMethod {
+        /// Its way.
+        theirs: BootstrapMethod,
+    },
     /// Another instance answers at its address.
     SomebodyElse {
         /// Which.
@@ -173,6 +179,13 @@ impl Missing {
             Self::OtherLink { theirs, ours } => {
                 format!("was deployed with another list of instances ({theirs}, here {ours})")
             }
+            Self::OtherMethod { theirs } => format!(
+                "was deployed with bootstrap_method: {}",
+                match theirs {
+                    BootstrapMethod::Static => "static",
+                    BootstrapMethod::Seeded => "seeded",
+                }
+            ),
             Self::SomebodyElse { claims } => format!("{claims} answers at its address"),
             Self::SameNonce => "its disk is a copy of another instance's".to_owned(),
             Self::PeerPort { said } => format!("its peer port: {said}"),

@@ -21,7 +21,7 @@ use super::super::plan::Plan;
 use super::super::{decide, settled};
 use super::world::id;
 use crate::etcd::id::{ClusterId, MemberId};
-use crate::job::properties::{BootstrapFlag, OnRemovedMember};
+use crate::job::properties::{BootstrapFlag, BootstrapMethod, OnRemovedMember};
 use crate::lifecycle::launch::attestation::PeerState;
 use crate::lifecycle::launch::observation::{Disk, Observation};
 use crate::lifecycle::launch::records::{Ending, ExitRecord, RECORD_VERSION};
@@ -77,6 +77,8 @@ struct Process {
     memory: Memory,
     turn: Option<Turn>,
     board: Option<PeerState>,
+    /// The log that it checked.
+    checked: Option<u64>,
     busy: Busy,
 }
 
@@ -112,6 +114,7 @@ pub(super) struct Fleet {
     pub(super) instances: Vec<Instance>,
     pub(super) clusters: BTreeMap<ClusterId, Cluster>,
     flag: BootstrapFlag,
+    pub(super) method: BootstrapMethod,
     policy: OnRemovedMember,
     patch: Patch,
     /// In moves.
@@ -130,6 +133,7 @@ impl Fleet {
             instances: Vec::new(),
             clusters: BTreeMap::new(),
             flag: BootstrapFlag::On,
+            method: BootstrapMethod::Static,
             policy,
             patch,
             now: 0,
@@ -307,7 +311,8 @@ impl Fleet {
     fn start(&mut self, index: usize) {
         if self.instances[index].process.is_none() {
             let (memory, busy) = (Memory::default(), Busy::Pausing(0));
-            self.instances[index].process = Some(Process { memory, turn: None, board: None, busy });
+            self.instances[index].process =
+                Some(Process { memory, turn: None, board: None, checked: None, busy });
         }
     }
 

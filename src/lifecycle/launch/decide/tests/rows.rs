@@ -10,10 +10,14 @@ use super::super::{Decision, Notice, reason::Reason};
 use super::world::*;
 use crate::etcd::id::MemberId;
 use crate::etcd::version::EtcdVersion;
-use crate::job::properties::{BootstrapFlag, OnRemovedMember};
+use crate::job::properties::{BootstrapFlag, BootstrapMethod, OnRemovedMember};
 use crate::lifecycle::launch::attestation::{DiskClass, LinkHash};
-use crate::lifecycle::launch::observation::{Backup, Disk, DiskData, Healthy, Observation, Unreachable};
-use crate::lifecycle::launch::records::{BootPhase, Ending, JoinPhase};
+use crate::lifecycle::launch::observation::{
+    Backup, Disk, DiskData, Healthy, Observation, Unreachable, Validated,
+};
+use crate::lifecycle::launch::records::{
+    BootPhase, BootstrapRecord, Ending, ExitRecord, JoinPhase, RECORD_VERSION,
+};
 
 /// Checks one line of the table.
 fn case(row: u8, plan: &str, story: &str, changes: &[Change]) -> Decision {
@@ -201,6 +205,8 @@ fn rows_18_to_20_with_empty_disks() {
     case(20, "wait",      "the canary is alone",                &[on()]);
     case(20, "wait",      "one is still missing",               &[on(), virgin("b")]);
     case(20, "wait",      "one has another list of instances",  &[on(), virgin("b"), launcher("c", |state| state.link_hash = LinkHash("abcd".to_owned()))]);
+    case(20, "wait",      "one is to seed its member",          &[on(), virgin("b"), launcher("c", |state| state.bootstrap_method = BootstrapMethod::Seeded)]);
+    case(20, "wait",      "this one is to seed its member",     &chain(vec![on(), seeded()]));
     case(20, "wait",      "one lost its disk",                  &[on(), virgin("b"), launcher("c", |state| state.nonce = None)]);
     case(20, "wait",      "one has data",                       &[on(), virgin("b"), with_data("c")]);
     case(20, "wait",      "one is damaged",                     &[on(), virgin("b"), launcher("c", |state| state.disk = DiskClass::Damaged)]);
@@ -272,6 +278,38 @@ fn every_launcher_computes_the_same_cluster_from_the_same_attestations() {
     assert_eq!(here.token.as_str().len(), 64);
 }
 
+/// One way for all: whoever follows takes that of the first boot that runs, whatever it was deployed with.
+#[test]
+fn first_members_are_all_seeded_or_none() {
+    let plan_of = |changes: &[Change]| match decide(&with(changes)).plan {
+        Plan::Bootstrap(plan) => plan,
+        other => panic!("{other:?}"),
+    };
+    let seeds = |name: &'static str| launcher(name, |state| state.bootstrap_method = BootstrapMethod::Seeded);
+    let boots_seeded = || -> Change {
+        launcher("b", |state| {
+            state.nonce = None;
+            state.disk = DiskClass::Data;
+            state.bootstrap = Some(BootstrapRecord { method: BootstrapMethod::Seeded, ..first_boot("a") });
+        })
+    };
+
+    let founding = plan_of(&[on(), seeded(), seeds("b"), seeds("c")]);
+    assert_eq!(
+        Plan::Bootstrap(founding.clone()).steps()[..3],
+        [Step::WriteBootstrapRecord, Step::SeedData, Step::WriteConfiguration],
+    );
+    assert_eq!(founding.record().method, BootstrapMethod::Seeded);
+    let alike = plan_of(&[on(), virgin("b"), virgin("c")]);
+    assert_eq!(Plan::Bootstrap(alike.clone()).steps()[1], Step::WriteConfiguration);
+    assert_eq!((founding.token, founding.member_id), (alike.token, alike.member_id), "the same cluster");
+
+    let following = plan_of(&[on(), boots_seeded(), boot_members("b", false)]);
+    assert_eq!(following.method, BootstrapMethod::Seeded);
+    let following = plan_of(&[on(), seeded(), boots("b", "a"), boot_members("b", false)]);
+    assert_eq!(following.method, BootstrapMethod::Static);
+}
+
 #[test]
 fn who_follows_a_first_boot_computes_the_cluster_that_runs() {
     let decision = decide(&with(&[on(), boots("b", "a"), boot_members("b", false)]));
@@ -299,15 +337,38 @@ fn a_start_says_how_much_it_trusts_the_disk_and_what_is_left_to_do() {
         other => panic!("{other:?}"),
     };
 
-    assert_eq!(start(&[data(OURS)]).validation, Validation::Full);
-    assert_eq!(start(&[data(OURS), exit(Ending::Abrupt)]).validation, Validation::Full);
-    assert_eq!(start(&[data(OURS), exit(Ending::Graceful)]).validation, Validation::Sanity);
+    let unchecked = || data_that_is(Validated::NotYet);
+    assert_eq!(start(&[unchecked(), exit(Ending::Graceful)]).validation, Validation::Sanity);
+    assert_eq!(start(&[data(OURS), exit(Ending::Abrupt)]).validation, Validation::Done);
+    assert_eq!(start(&[data(OURS), exit(Ending::Graceful)]).validation, Validation::Done);
     let learns = start(&[data(OURS), healthy("b", OURS, &[learner(ME, "a")], &[])]);
     assert_eq!(learns.promotion, Promotion::Promote);
     assert_eq!(start(&[data(OURS)]).promotion, Promotion::No);
     let boot_died = start(&[data(first_boot("a").cluster_id()), own_first_boot(BootPhase::Prepared)]);
     assert_eq!(boot_died.first_boot, FirstBootNote::Complete);
     assert_eq!(start(&[data(OURS), own_first_boot(BootPhase::Prepared)]).first_boot, FirstBootNote::Keep);
+}
+
+#[rustfmt::skip]
+#[test]
+fn data_that_etcd_did_not_leave_in_order_is_checked_before_it_starts() {
+    let unchecked = || data_that_is(Validated::NotYet);
+    let serves = || healthy("b", OURS, &me(), &[]);
+    case( 4, "validate", "no record of an end",                &[unchecked(), serves()]);
+    case( 4, "validate", "it was killed",                      &[unchecked(), serves(), exit(Ending::Abrupt)]);
+    case( 4, "start",    "it ended gracefully",                &[unchecked(), serves(), exit(Ending::Graceful)]);
+    case( 4, "validate", "another member ended gracefully",    &[unchecked(), serves(), Box::new(|seen: &mut Observation| seen.records.exit = Some(ExitRecord { version: RECORD_VERSION, member_id: FORMER, how: Ending::Graceful, at_unix_secs: NOW }))]);
+    case( 8, "validate", "nobody serves",                      &[unchecked()]);
+    case( 8, "validate", "while being drained",                &[unchecked(), draining()]);
+    case( 8, "start",    "a person does not want it checked",  &[data_that_is(Validated::Waived)]);
+    case( 5, "wait",     "what is removed is not checked",     &[unchecked(), healthy("b", OURS, &[], &[])]);
+    case( 3, "refuse",   "nor what this etcd cannot open",     &[disk(Disk::Data(DiskData { validated: Validated::NotYet, cluster_version: Some(EtcdVersion::new(3, 9, 0)), ..member_of(OURS) }))]);
+
+    let repairs = Validated::Usable { repairs: vec!["the log's last record is torn".to_owned()] };
+    let decision = case(8, "start", "etcd repairs it", &[data_that_is(repairs)]);
+    assert_eq!(decision.notices[0].to_string(), "etcd repairs this when it starts: the log's last record is torn");
+    let steps = decide(&with(&[unchecked()])).plan.steps();
+    assert_eq!(steps, [Step::WriteInitialisedMark, Step::Validate], "it looks again afterwards");
 }
 
 /// A learner that started while nobody served stayed one for ever, and no other instance could join

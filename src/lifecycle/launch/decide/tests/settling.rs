@@ -8,7 +8,7 @@ use super::world::*;
 use crate::etcd::version::EtcdVersion;
 use crate::job::properties::BootstrapFlag;
 use crate::lifecycle::launch::observation::{
-    Answer, Disk, EtcdAnswer, Healthy, Observation, Seen, Unreachable,
+    Answer, Disk, EtcdAnswer, Healthy, Observation, Seen, Unreachable, Validated,
 };
 
 fn pending(name: &'static str) -> Change {
@@ -132,7 +132,7 @@ proptest! {
     /// If `settled` says so with some answers pending, every completion gives the same row and plan.
     #[test]
     fn no_later_answer_changes_a_settled_row(
-        disk_kind in 0usize..5,
+        disk_kind in 0usize..6,
         asked in any::<bool>(),
         b in 0usize..17,
         c in 0usize..17,
@@ -144,6 +144,7 @@ proptest! {
             1 => lone_voter(OURS),
             2 => damaged(),
             3 => data_of_version("3.5.0"),
+            4 => data_that_is(Validated::NotYet),
             _ => lost(),
         };
         let mut complete = with(&[disk]);

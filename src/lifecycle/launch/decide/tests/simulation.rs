@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fleet::{Dice, Due, Fleet, Operator, Patch, Telling};
-use crate::job::properties::OnRemovedMember;
+use crate::job::properties::{BootstrapMethod, OnRemovedMember};
 use crate::lifecycle::launch::attestation::{DiskClass, InstanceId};
 use crate::lifecycle::launch::records::BootstrapRecord;
 
@@ -25,6 +25,9 @@ fn simulate(seed: u64, telling: Telling) -> (Fleet, Due) {
     let operator = if dice.one_in(3) { Operator::Careless } else { Operator::Careful };
     let patch = if dice.one_in(4) { Patch::Strict } else { Patch::Relaxed };
     let mut fleet = Fleet::new(size, patch, policy, telling);
+    if dice.one_in(3) {
+        fleet.method = BootstrapMethod::Seeded;
+    }
     if !dice.one_in(4) {
         fleet.calm(&mut dice);
     }
@@ -93,6 +96,9 @@ fn every_seed_keeps_one_cluster_and_its_data_and_calm_makes_it_whole() {
         ("replace", 100),
         ("rejoin", 50),
         ("move-aside", 5),
+        ("validate", 500),
+        ("seeded", 300),
+        ("hidden damage is found", 20),
         ("the mutex is held", 500),
         ("too many learners", 50),
         ("an add is refused", 100),

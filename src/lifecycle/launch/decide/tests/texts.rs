@@ -8,7 +8,7 @@ use super::super::step::Step;
 use super::super::waiting::{KnownFrom, Missing, Unsafe, Until, Waiting};
 use super::world::*;
 use crate::etcd::version::{EtcdVersion, Incompatible};
-use crate::job::properties::BootstrapFlag;
+use crate::job::properties::{BootstrapFlag, BootstrapMethod};
 use crate::lifecycle::launch::attestation::{DiskClass, LinkHash};
 use crate::lifecycle::launch::observation::Unreachable;
 
@@ -56,6 +56,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::UrlInUse { url: url("a"), member_id: ME, cluster_id: OURS },
         Refusal::BackupExists { newest: "2026-01-02T03:04:05Z".to_owned() },
         Refusal::NotTrusted { url: url("a"), by: [(id("b"), "certificate expired".to_owned())].into() },
+        Refusal::NotChecked { why: "etcd-datadir was ended by SIGKILL".to_owned() },
         Refusal::NoRoom { aside_bytes: 9_000_000, free_bytes: 4096 },
         Refusal::NotYet { plan: "join", step: Step::TakeMutex, because: "reason".to_owned() },
     ]
@@ -70,6 +71,7 @@ fn waits() -> Vec<Waiting> {
         (id("d"), Missing::Disk { class: DiskClass::Foreign }),
         (id("e"), Missing::NoNonce),
         (id("f"), Missing::OtherLink { theirs: LinkHash("12".to_owned()), ours: LinkHash("34".to_owned()) }),
+        (id("k"), Missing::OtherMethod { theirs: BootstrapMethod::Static }),
         (id("g"), Missing::SomebodyElse { claims: id("x") }),
         (id("h"), Missing::SameNonce),
         (id("i"), Missing::PeerPort { said: "no answer in time".to_owned() }),
@@ -150,23 +152,23 @@ fn every_refusal_says_what_why_and_next() {
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because auto_restore is off
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because there were or should be more members, whose data may be newer than any backup
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because b is there or cannot be asked
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because there is no backup to restore: the store has none
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because the disk belongs to cluster c1, while cluster c2 (b, c) answers
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the disk is empty and two clusters answer: cluster c1 (b) and cluster c2 (c, d)
       why:  joining either could be joining the wrong one
@@ -183,6 +185,10 @@ fn every_refusal_says_what_why_and_next() {
     no TLS connection to this instance at https://a.etcd:2380: b says certificate expired
       why:  the cluster could not talk to this member, which would count against quorum all the same; it was not added
       next: compare certificate, CA and names of tls.peer on these instances (`openssl x509 -noout -text`); docs/contract.md#probe
+
+    the data could not be checked: etcd-datadir was ended by SIGKILL
+      why:  on damaged data etcd would end or serve something wrong, so it is not started unchecked; the check is tried again, and nothing was changed
+      next: run `etcd-datadir validate --mode full` on this instance and read what it says; to start etcd unchecked, `touch /var/vcap/data/etcd/skip-validation`; docs/contract.md#validate
 
     9000000 bytes of data would have to stay on the disk beside their successor, and 4096 are free
       why:  nothing is deleted unasked, and etcd with a full disk stops the member; nothing was changed
@@ -246,7 +252,7 @@ fn every_wait_says_what_why_and_next() {
       why:  a cluster is created only when asked for: empty disks can also mean that data was lost
       next: for a first deploy add -o deployment/operations/bootstrap.yml; else restore a snapshot with etcdutl; docs/contract.md#bootstrap
 
-    the first boot waits for 9 of the link's instances: b TLS: certificate expired, c has data, d its disk is foreign, e its disk is empty, but had a member once, f was deployed with another list of instances (12, here 34), g x answers at its address, h its disk is a copy of another instance's, i its peer port: no answer in time, j has not answered yet
+    the first boot waits for 10 of the link's instances: b TLS: certificate expired, c has data, d its disk is foreign, e its disk is empty, but had a member once, f was deployed with another list of instances (12, here 34), g x answers at its address, h its disk is a copy of another instance's, i its peer port: no answer in time, j has not answered yet, k was deployed with bootstrap_method: static
       why:  a cluster is created only when every instance says that its disk never had a member
       next: on a first deploy the others follow; else repair what each of them says above; docs/contract.md#bootstrap
 

@@ -14,7 +14,7 @@ use crate::etcd::member::Member;
 use crate::job::properties::{BootstrapFlag, OnRemovedMember};
 use crate::lifecycle::launch::attestation::DiskClass;
 use crate::lifecycle::launch::observation::{
-    Answer, Backup, Disk, Healthy, Observation, Process, Seen, Unreachable,
+    Answer, Backup, Disk, Healthy, Observation, Process, Seen, Unreachable, Validated,
 };
 use crate::lifecycle::launch::records::{DrainMark, JoinPhase};
 
@@ -29,6 +29,7 @@ fn disks() -> Vec<(&'static str, Change)> {
         ("damaged", damaged()),
         ("damaged of ours", damaged_of(Some(OURS), &[ME])),
         ("data", data(OURS)),
+        ("data that was not checked", data_that_is(Validated::NotYet)),
         ("lone voter", lone_voter(OURS)),
         ("data of the other cluster", data(OTHER)),
         ("data too new", data_of_version("3.9.0")),
@@ -191,6 +192,11 @@ fn the_steps_are_in_order(plan: &Plan, story: &str) {
     only_after(Step::WriteJoinIntent, Step::MemberAdd);
     only_after(Step::MoveAside, Step::RetireRecords);
     only_after(Step::WriteConfiguration, Step::Spawn);
+    only_after(Step::WriteBootstrapRecord, Step::SeedData);
+    ordered(Step::MoveAside, Step::SeedData);
+    ordered(Step::SeedData, Step::Spawn);
+    // Nothing is changed that etcd left before the data was checked.
+    ordered(Step::Validate, Step::RemoveExitRecord);
     only_after(Step::RemoveExitRecord, Step::Spawn);
     only_after(Step::Spawn, Step::Promote);
     only_after(Step::Spawn, Step::WriteJoinStarted);

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::etcd::id::{ClientUrl, ClusterId, MemberId, PeerUrl};
 use crate::etcd::member::Member;
 use crate::etcd::version::EtcdVersion;
-use crate::job::properties::{BootstrapFlag, OnRemovedMember};
+use crate::job::properties::{BootstrapFlag, BootstrapMethod, OnRemovedMember};
 use crate::lifecycle::launch::attestation::{
     ClusterToken, DiskClass, InstanceId, LinkHash, Nonce, Nonces, PeerState, Progress, STATE_VERSION,
 };
 use crate::lifecycle::launch::observation::{
     Answer, Backup, Connected, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own,
-    Process, Seen, Unreachable,
+    Process, Seen, Unreachable, Validated,
 };
 use crate::lifecycle::launch::records::{
     BootPhase, BootstrapRecord, DrainMark, Ending, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION,
@@ -56,6 +56,7 @@ pub(super) fn lonely() -> Observation {
             link: link(&["a", "b", "c"]),
             link_hash: LinkHash("abc".to_owned()),
             bootstrap: BootstrapFlag::Off,
+            bootstrap_method: BootstrapMethod::Static,
             on_removed_member: OnRemovedMember::Rejoin,
             auto_restore: false,
             binary: BINARY,
@@ -97,7 +98,12 @@ pub(super) fn member_of(cluster_id: ClusterId) -> DiskData {
         voters: Some([ME, B, C].into()),
         storage_version: Some(EtcdVersion::new(3, 6, 0)),
         cluster_version: Some(EtcdVersion::new(3, 6, 0)),
+        validated: Validated::Usable { repairs: Vec::new() },
     }
+}
+
+pub(super) fn data_that_is(validated: Validated) -> Change {
+    disk(Disk::Data(DiskData { validated, ..member_of(OURS) }))
 }
 
 pub(super) fn data(cluster_id: ClusterId) -> Change {
@@ -132,6 +138,10 @@ pub(super) fn lost() -> Change {
 
 pub(super) fn bootstrap(flag: BootstrapFlag) -> Change {
     change(move |seen| seen.own.bootstrap = flag)
+}
+
+pub(super) fn seeded() -> Change {
+    change(|seen| seen.own.bootstrap_method = BootstrapMethod::Seeded)
 }
 
 pub(super) fn policy(policy: OnRemovedMember) -> Change {
@@ -266,6 +276,7 @@ pub(super) fn state(name: &str) -> PeerState {
         instance: id(name),
         disk: DiskClass::Empty,
         nonce: Some(nonce(name)),
+        bootstrap_method: BootstrapMethod::Static,
         bootstrap: None,
         restored: None,
         restore_request: None,
@@ -303,6 +314,7 @@ pub(super) fn first_boot(nonce_of_a: &str) -> BootstrapRecord {
         token: ClusterToken::of("etcd", nonces.values()),
         nonces,
         members: link(&["a", "b", "c"]),
+        method: BootstrapMethod::Static,
         phase: BootPhase::Running,
     }
 }

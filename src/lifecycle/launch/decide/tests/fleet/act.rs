@@ -7,10 +7,10 @@ use super::super::super::step::Step;
 use super::super::world::id;
 use super::cluster::{Cluster, Entry, Lease, Role};
 use super::dice::Dice;
-use super::disk::Log;
+use super::disk::{Damage, Log};
 use super::{Busy, CONNECTED_FOR, Etcd, Fleet, Instance, LEASE, PAUSE, Turn};
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
-use crate::job::properties::OnRemovedMember;
+use crate::job::properties::{BootstrapMethod, OnRemovedMember};
 use crate::lifecycle::launch::attestation::Nonce;
 use crate::lifecycle::launch::observation::{EtcdAnswer, Observation, Seen};
 use crate::lifecycle::launch::records::{BootPhase, Ending, JoinPhase, JoinRecord, RECORD_VERSION};
@@ -44,7 +44,12 @@ impl Acting {
             Plan::ResumeJoin(plan) => Some((plan.cluster_id, plan.member_id)),
             Plan::Join(plan) => Some((plan.cluster_id, self.added?)),
             Plan::Replace(plan) => Some((plan.cluster_id, self.added?)),
-            Plan::Refuse | Plan::Wait(_) | Plan::Rejoin(_) | Plan::MoveAside(_) | Plan::Restore(_) => None,
+            Plan::Refuse
+            | Plan::Wait(_)
+            | Plan::Validate
+            | Plan::Rejoin(_)
+            | Plan::MoveAside(_)
+            | Plan::Restore(_) => None,
         }
     }
 
@@ -79,7 +84,7 @@ impl Acting {
             Plan::Join(plan) => plan.clear,
             Plan::ResumeJoin(plan) => plan.clear,
             Plan::Replace(plan) => plan.clear,
-            Plan::Refuse | Plan::Wait(_) | Plan::Start(_) | Plan::Restore(_) => None,
+            Plan::Refuse | Plan::Wait(_) | Plan::Validate | Plan::Start(_) | Plan::Restore(_) => None,
         };
         aside.expect("the plan moves something aside")
     }
@@ -176,8 +181,22 @@ impl Fleet {
                 }
             }
             (Step::RemoveExitRecord, _) => records.exit = None,
+            (Step::Validate, _) => return self.validate(index),
             (Step::WriteInitialisedMark, _) => self.instances[index].mark = true,
             (Step::Spawn, Plan::Start(plan)) => {
+                acting.check_history(plan.cluster_id);
+                assert!(self.instances[index].disk.intact().is_some(), "etcd starts on damaged data");
+                self.instances[index].etcd = Etcd::Runs;
+                self.instances[index].changed = now;
+            }
+            (Step::SeedData, Plan::Bootstrap(plan)) => {
+                let (cluster, member) = (plan.cluster_id, plan.member_id);
+                self.found(plan);
+                let founding = self.clusters[&cluster].founding();
+                self.give_log(index, cluster, member, (founding, founding));
+                self.count("seeded");
+            }
+            (Step::Spawn, Plan::Bootstrap(plan)) if plan.method == BootstrapMethod::Seeded => {
                 acting.check_history(plan.cluster_id);
                 self.instances[index].etcd = Etcd::Runs;
                 self.instances[index].changed = now;
@@ -328,6 +347,17 @@ impl Fleet {
 
     // --- The own disk.
 
+    fn validate(&mut self, index: usize) -> Taken {
+        let instance = &mut self.instances[index];
+        let log = instance.disk.log.as_ref().expect("there is data");
+        let found = log.damage;
+        instance.process.as_mut().expect("it acts").checked = Some(log.number);
+        if found == Damage::Hidden {
+            self.count("hidden damage is found");
+        }
+        if found == Damage::None { Taken::Done } else { Taken::Over }
+    }
+
     fn move_aside(&mut self, index: usize, aside: Aside) {
         let disk = &mut self.instances[index].disk;
         disk.partial = false;
@@ -337,7 +367,7 @@ impl Fleet {
                 let gone = self.clusters[&log.cluster].gone.contains(&log.member);
                 gone && self.policy == OnRemovedMember::Rejoin
             }
-            AsideReason::Damaged => log.damaged,
+            AsideReason::Damaged => log.damage != Damage::None,
             AsideReason::Partial | AsideReason::Replaced | AsideReason::Restored => false,
         };
         assert!(may, "{log:?} is moved aside as {}", aside.reason.name());
@@ -370,6 +400,21 @@ impl Fleet {
             };
             (0, told)
         };
+        self.give_log(index, cluster_id, member, (position, known));
+        self.instances[index].etcd = Etcd::Runs;
+        self.instances[index].changed = self.now;
+        self.tell(index, || format!("has a log of {member} in {cluster_id}"));
+        Busy::Acting(acting)
+    }
+
+    /// A log that begins: with so many entries, and a member list that reaches so far.
+    fn give_log(
+        &mut self,
+        index: usize,
+        cluster_id: ClusterId,
+        member: MemberId,
+        (position, known): (usize, usize),
+    ) {
         let number = self.number();
         let cluster = self.clusters.get_mut(&cluster_id).expect("it is there");
         let former = cluster.logs.insert(member, number);
@@ -380,11 +425,7 @@ impl Fleet {
         let disk = &mut self.instances[index].disk;
         assert!(disk.log.is_none(), "etcd begins on top of data");
         disk.partial = false;
-        disk.log = Some(Log { number, cluster: cluster_id, member, position, known, damaged: false });
-        self.instances[index].etcd = Etcd::Runs;
-        self.instances[index].changed = self.now;
-        self.tell(index, || format!("has a log of {member} in {cluster_id}"));
-        Busy::Acting(acting)
+        disk.log = Some(Log { number, cluster: cluster_id, member, position, known, damage: Damage::None });
     }
 
     fn found(&mut self, plan: &Bootstrap) {

@@ -14,7 +14,17 @@ pub(in super::super) struct Log {
     pub(super) position: usize,
     /// Up to where its member list reaches: a joiner is told the list before it has any entry.
     pub(super) known: usize,
-    pub(super) damaged: bool,
+    pub(super) damage: Damage,
+}
+
+/// What is wrong with a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    None,
+    /// It is found when the data is checked.
+    Hidden,
+    /// It is seen at once.
+    Plain,
 }
 
 /// A disk, with the launcher's records on it.
@@ -34,7 +44,7 @@ pub(in super::super) struct SimDisk {
 impl SimDisk {
     /// The log, if etcd can be started on it.
     pub(super) fn intact(&self) -> Option<&Log> {
-        self.log.as_ref().filter(|log| !log.damaged)
+        self.log.as_ref().filter(|log| log.damage == Damage::None)
     }
 
     /// Whether the records tell that a member ran here, or was about to.

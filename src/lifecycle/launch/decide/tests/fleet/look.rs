@@ -7,13 +7,14 @@ use super::super::super::plan::Plan;
 use super::super::world::*;
 use super::cluster::Role;
 use super::dice::Dice;
+use super::disk::{Damage, Log};
 use super::{ETCD_SEES_LATE, Etcd, Fleet};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::version::EtcdVersion;
 use crate::lifecycle::launch::attestation::{LinkHash, PeerState};
 use crate::lifecycle::launch::observation::{
     Answer, Connected, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Seen,
-    Unreachable,
+    Unreachable, Validated,
 };
 
 const CLUSTER_VERSION: EtcdVersion = EtcdVersion::new(3, 6, 0);
@@ -29,6 +30,7 @@ impl Fleet {
         seen.own.link_hash = self.link_hash(index);
         seen.own.binary = self.patch.version();
         seen.own.bootstrap = self.flag;
+        seen.own.bootstrap_method = self.method;
         seen.own.on_removed_member = self.policy;
         seen.records = instance.disk.records.clone();
         seen.disk = self.disk(index);
@@ -40,16 +42,27 @@ impl Fleet {
     fn disk(&self, index: usize) -> Disk {
         let instance = &self.instances[index];
         let history = if instance.mark { History::InitialisedBefore } else { History::Virgin };
+        let voters = |log: &Log| Some(self.clusters[&log.cluster].config_at(log.position)?.voters.clone());
+        let checked =
+            |log: &Log| instance.process.as_ref().is_some_and(|process| process.checked == Some(log.number));
         match &instance.disk.log {
-            Some(log) if log.damaged => {
+            Some(log) if log.damage == Damage::Plain => {
                 Disk::Damaged { why: "torn page 7".to_owned(), cluster_id: None, voters: None }
             }
+            Some(log) if log.damage == Damage::Hidden && checked(log) => Disk::Damaged {
+                why: "two records of revision 7".to_owned(),
+                cluster_id: Some(log.cluster),
+                voters: voters(log),
+            },
             Some(log) => Disk::Data(DiskData {
                 cluster_id: log.cluster,
                 member_id: log.member,
-                voters: self.clusters[&log.cluster]
-                    .config_at(log.position)
-                    .map(|config| config.voters.clone()),
+                voters: voters(log),
+                validated: if checked(log) {
+                    Validated::Usable { repairs: Vec::new() }
+                } else {
+                    Validated::NotYet
+                },
                 storage_version: None,
                 cluster_version: (log.position > 0).then_some(CLUSTER_VERSION),
             }),
@@ -149,6 +162,7 @@ impl Fleet {
         PeerState {
             nonce: first_boot::attested(&disk, records).cloned(),
             disk: disk.class(),
+            bootstrap_method: self.method,
             bootstrap: records.bootstrap.clone().or(planned),
             cluster_id: disk.cluster_id(),
             link_hash: self.link_hash(index),

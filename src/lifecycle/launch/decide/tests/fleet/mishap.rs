@@ -1,9 +1,9 @@
 //! What goes wrong, and what operators do.
 
 use super::dice::Dice;
-use super::disk::SimDisk;
+use super::disk::{Damage, SimDisk};
 use super::{Busy, Etcd, Fleet, NAMES};
-use crate::job::properties::BootstrapFlag;
+use crate::job::properties::{BootstrapFlag, BootstrapMethod};
 use crate::lifecycle::launch::records::Ending;
 
 /// How operators treat disks.
@@ -58,7 +58,7 @@ impl Fleet {
             16..=18 if may_touch => {
                 self.kill(index);
                 if let Some(log) = &mut self.instances[index].disk.log {
-                    log.damaged = true;
+                    log.damage = if dice.one_in(2) { Damage::Plain } else { Damage::Hidden };
                 }
                 "damaged"
             }
@@ -81,6 +81,11 @@ impl Fleet {
             }
             28 | 29 => return self.member_remove(dice),
             30 => {
+                if dice.one_in(2) {
+                    let seeded = self.method == BootstrapMethod::Seeded;
+                    self.method = if seeded { BootstrapMethod::Static } else { BootstrapMethod::Seeded };
+                    return;
+                }
                 let on = self.flag == BootstrapFlag::On;
                 self.flag = if on { BootstrapFlag::Off } else { BootstrapFlag::On };
                 "bootstrap switched"
