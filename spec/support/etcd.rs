@@ -30,13 +30,23 @@ pub(crate) fn etcd_of(series: &str, program: &str) -> PathBuf {
     path
 }
 
-/// An address nobody else has: of this process, and for once.
+/// An address nobody else has: of this process, and for a while.
 pub(crate) fn own_address() -> IpAddr {
     static TAKEN: AtomicU8 = AtomicU8::new(0);
+    address(&TAKEN, 100, 70)
+}
+
+/// An address that stays in a cluster's list of members: nobody gets it afterwards, or it would be called.
+pub(crate) fn lasting_address() -> IpAddr {
+    static TAKEN: AtomicU8 = AtomicU8::new(0);
+    address(&TAKEN, 170, 20)
+}
+
+fn address(taken: &AtomicU8, first: u8, count: u8) -> IpAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     loop {
-        let number = TAKEN.fetch_add(1, Ordering::Relaxed);
-        let address = IpAddr::V4(Ipv4Addr::new(127, 100 + number % 90, high, low.clamp(1, 254)));
+        let number = taken.fetch_add(1, Ordering::Relaxed);
+        let address = IpAddr::V4(Ipv4Addr::new(127, first + number % count, high, low.clamp(1, 254)));
         if TcpListener::bind((address, 2379)).is_ok() && TcpListener::bind((address, 2380)).is_ok() {
             return address;
         }

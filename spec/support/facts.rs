@@ -37,7 +37,7 @@ pub(crate) struct Facts {
     pub(crate) users: Vec<UserFact>,
     pub(crate) roles: Vec<String>,
     pub(crate) alarms: Vec<AlarmFact>,
-    /// The last entry it applied and the term of raft; `None` if only a copy was asked, which writes on.
+    /// The last entry it applied and the term of raft; `None` if it wrote on, or nobody asked last of all.
     pub(crate) raft: Option<RaftFact>,
     /// `etcdutl snapshot status` on the database file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -106,7 +106,7 @@ impl Facts {
         let header = &status["header"];
         let (hash_kv, compact_revision) = hash_kv(etcd)?;
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
-        Ok(Self {
+        let mut facts = Self {
             etcd: text(&status["version"]).expect("a version"),
             cluster_id: number(&header["cluster_id"]),
             member_id: number(&header["member_id"]),
@@ -123,12 +123,16 @@ impl Facts {
             users: users(etcd)?,
             roles: names(&etcd.try_call("auth/role/list", &json!({}))?["roles"]),
             alarms: alarms(etcd)?,
-            raft: Some(RaftFact {
-                applied: number(&status["raftAppliedIndex"]),
-                term: number(&status["raftTerm"]),
-            }),
+            raft: None,
             status: None,
-        })
+        };
+        // Last: some of these questions are entries of the log themselves.
+        let status = etcd.try_call("maintenance/status", &json!({}))?;
+        facts.raft = Some(RaftFact {
+            applied: number(&status["raftAppliedIndex"]),
+            term: number(&status["raftTerm"]),
+        });
+        Ok(facts)
     }
 
     /// Adds what `etcdutl snapshot status` of a series says about the database of a directory that nobody uses.

@@ -102,6 +102,24 @@ impl Kind {
         matches!(self, Self::DbAnyBit)
     }
 
+    /// It takes away the end of the log, as a crash does with what was not acknowledged: nobody can see what it was.
+    pub(crate) fn cuts_the_log(self) -> bool {
+        matches!(self, Self::WalTorn | Self::WalTruncated)
+    }
+
+    /// etcd may get along with it: it hits what etcd never reads or writes anew, or the log has all that is lost.
+    pub(crate) fn etcd_may_be_lucky(self) -> bool {
+        matches!(self, Self::DbHeadBit | Self::DbAnyBit | Self::DbTruncated | Self::DbPagesSwapped)
+            || matches!(self, Self::DbMissing | Self::DbEmpty)
+            || self.cuts_the_log()
+    }
+
+    /// It cannot go unseen, whatever it hits.
+    pub(crate) fn is_seen(self) -> bool {
+        matches!(self, Self::DbPageZeroed | Self::DbPagesSwapped | Self::DbBothHeadersBroken)
+            || matches!(self, Self::DbMissing | Self::DbEmpty | Self::WalTwice)
+    }
+
     /// Does it; says where, or `None` if this directory has nothing of that kind.
     pub(crate) fn apply(self, data_dir: &Path, dice: &mut Dice) -> Option<String> {
         let db = data_dir.join("member/snap/db");

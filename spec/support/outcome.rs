@@ -48,8 +48,10 @@ impl Outcome {
             return campaign(&start);
         }
         let mut etcd = Etcd::spawn(&start);
-        if etcd.hears(&["ready to serve client requests"], PATIENCE).is_err() {
-            return Self::fails(etcd);
+        // A member whose log ends before its database never gets ready: what it writes is skipped.
+        let serves = ["ready to serve client requests", "failed to publish local member"];
+        if etcd.hears(&serves, PATIENCE) != Ok(0) {
+            return Self::failure(etcd);
         }
         match served(&mut etcd, entry.facts.auth_enabled) {
             Ok(served) => {
@@ -60,7 +62,15 @@ impl Outcome {
         }
     }
 
-    fn fails(etcd: Etcd) -> Self {
+    pub(crate) fn fails(&self) -> bool {
+        match self {
+            Self::Serves(served) => served.write.is_err(),
+            Self::Campaigns { .. } => false,
+            Self::Fails { .. } => true,
+        }
+    }
+
+    fn failure(etcd: Etcd) -> Self {
         // Most have ended by themselves.
         etcd.signal(Signal::SIGKILL);
         let (status, told) = etcd.ended();
@@ -100,10 +110,10 @@ fn campaign(start: &Start) -> Outcome {
     // Twice: the second time everything that is committed has been applied.
     for _ in 0..2 {
         if etcd.hears(&["is starting a new election"], PATIENCE).is_err() {
-            return Outcome::fails(etcd);
+            return Outcome::failure(etcd);
         }
     }
-    let Some(answer) = etcd.peers_answer() else { return Outcome::fails(etcd) };
+    let Some(answer) = etcd.peers_answer() else { return Outcome::failure(etcd) };
     let mut members: Vec<String> =
         answer.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(Value::to_string).collect();
     members.sort();

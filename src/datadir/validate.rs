@@ -65,6 +65,10 @@ pub fn validate(
     Ok(look.findings.report(mode))
 }
 
+/// What a log without its database means (docs/contract.md#judging).
+const WITHOUT_DB: &str = "etcd ends at each start, or builds the database anew from the log, if it goes back to the \
+                          first entry and no snapshot was ever taken: what else was in the database is lost";
+
 /// What there is to look at.
 enum Class {
     Foreign,
@@ -101,7 +105,11 @@ impl Look {
             Found::Damaged { why, remains } => {
                 // The database is told better by who reads it.
                 if !matches!(why, Damage::Db(_)) {
-                    self.findings.add(Effect::Ends.finding("member", why.to_string()));
+                    let finding = Effect::Ends.finding("member", why.to_string());
+                    self.findings.add(match why {
+                        Damage::DbMissing | Damage::DbBlank => finding.matters(WITHOUT_DB),
+                        _ => finding,
+                    });
                 }
                 Class::Member(remains.member_id)
             }

@@ -87,8 +87,18 @@ pub(super) fn compare(
         index
     };
     advance(&mut store, applied);
-    let differences = backend.map(|backend| differences(&store, backend)).unwrap_or_default();
+    let compared = |store: &V2Store| backend.map(|backend| differences(store, backend)).unwrap_or_default();
+    let mut differences = compared(&store);
     let index = advance(&mut store, read.facts.state.commit.max(applied));
+    // 3.4 writes members down without the index of their entry: what agrees later in the log never differed.
+    let mut later = store.clone();
+    let then = compared(&later);
+    differences.retain(|difference| then.contains(difference));
+    for change in read.facts.changes.iter().filter(|change| change.id.index > index) {
+        later.apply(&change.what);
+    }
+    let then = compared(&later);
+    differences.retain(|difference| then.contains(difference));
     let membership = Membership {
         index,
         members: store.members.values().map(MemberRow::from).collect(),
@@ -99,7 +109,7 @@ pub(super) fn compare(
     (Some(membership), differences)
 }
 
-fn differences(store: &V2Store, backend: &BackendFacts) -> Vec<Difference> {
+pub(super) fn differences(store: &V2Store, backend: &BackendFacts) -> Vec<Difference> {
     let follows_backend = backend.minor().is_some_and(|minor| minor >= 6);
     let then = |upgrade: &str| {
         if follows_backend {

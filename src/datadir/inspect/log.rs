@@ -11,7 +11,7 @@ use super::super::raft::EntryId;
 use super::super::snap::{self, Choice, Snapshot};
 use super::super::source::Map;
 use super::super::v2store::V2Store;
-use super::super::wal::{Log, Position, Summary, Tail, summarise};
+use super::super::wal::{Fault, Log, Position, Summary, Tail, summarise};
 use super::Unreadable;
 
 /// What the log says.
@@ -193,13 +193,18 @@ fn log_facts(log: &Log, bytes: u64, facts: &Summary, choice: Choice, origin: Ori
         broken_snapshot_files: choice.broken.into_iter().map(|(file, _)| file).collect(),
         start_index,
         gap: facts.gap_after(start_index).map(|gap| (gap.last, gap.found)),
-        tail: tail(&facts.tail),
+        tail: tail(&facts.tail, origin),
     }
 }
 
-fn tail(tail: &Tail) -> TailFacts {
+fn tail(tail: &Tail, origin: Origin) -> TailFacts {
     let place = |at: &Position| (at.segment.to_string(), at.offset);
     match tail {
+        // From 3.7 on this is no interrupted write (docs/contract.md#log).
+        Tail::Torn { at, why: why @ Fault::Truncated { .. }, .. } if origin == Origin::Mark => {
+            let (file, offset) = place(at);
+            TailFacts::Broken { file, offset, why: why.to_string() }
+        }
         Tail::Clean { at, remains } => {
             let (file, offset) = place(at);
             TailFacts::Clean { file, offset, remains: *remains }

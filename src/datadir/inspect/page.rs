@@ -11,11 +11,12 @@ use super::{Class, Inspection, MemberRow};
 /// How many members, leases, users and records are on the page; JSON has more.
 const SHOWN: usize = 20;
 
-/// The page. What a start would do comes last.
+/// The page, without a newline at its end. What a start would do comes last.
 pub fn page(inspection: &Inspection) -> String {
     let mut text = String::new();
     // Writing into a text cannot fail.
     let _ = write_page(&mut text, inspection);
+    text.truncate(text.trim_end().len());
     text
 }
 

@@ -2,6 +2,7 @@ use std::fs;
 
 use super::super::bolt::Place;
 use super::super::bolt::pages::Visitor;
+use super::super::v2store::V2Store;
 use super::log::{Repair, TailFacts};
 use super::start::{DbFacts, Facts, LogState, foresee};
 use super::*;
@@ -245,4 +246,49 @@ fn what_a_start_would_do_follows_from_a_few_facts() {
     for (name, facts, expected) in rows {
         assert_eq!(foresee(&facts), expected, "{name}");
     }
+}
+
+#[test]
+fn where_the_two_memberships_differ_the_step_to_3_6_is_told() {
+    let member = |id, url: &str, learner| StoredMember {
+        id,
+        peer_urls: vec![url.to_owned()],
+        is_learner: learner,
+        ..StoredMember::default()
+    };
+    let mut store = V2Store::default();
+    for known in [member(1, "a", false), member(2, "b", true), member(3, "c", false), member(4, "d", false)] {
+        store.members.insert(known.member_id(), known);
+    }
+    store.removed.insert(MemberId(6));
+    let rows = [
+        member(1, "a", false),
+        member(2, "b", false),
+        member(3, "x", false),
+        member(5, "e", false),
+        member(6, "f", false),
+    ];
+    let mut backend =
+        BackendFacts { members: rows.iter().map(MemberRow::from).collect(), ..BackendFacts::default() };
+
+    let found = changes::differences(&store, &backend);
+    let told: Vec<_> = found.iter().map(|one| format!("{} {}", one.member, one.what)).collect();
+    assert_eq!(
+        told,
+        [
+            "2 is a learner in the old store, a voter in the database",
+            "3 has peer URLs c in the old store, x in the database",
+            "4 is in the old store only",
+            "5 is in the database only",
+            "6 was removed, and is still in the database",
+        ]
+    );
+    assert_eq!(
+        found[4].matters,
+        "etcd up to 3.5 goes by the old store; with the step to 3.6 it comes back and counts for the quorum"
+    );
+
+    backend.storage_version = Some("3.6.0".to_owned());
+    let found = changes::differences(&store, &backend);
+    assert!(found.iter().all(|one| one.matters.starts_with("etcd from 3.6 on goes by the database")));
 }

@@ -6,6 +6,7 @@ use super::backend::{FILE, Facts};
 use super::findings::{Details, Effect};
 use super::log::{LogFacts, Readers};
 use crate::datadir::raft::{ChangeKind, SnapshotMark};
+use crate::datadir::stored_member::StoredMember;
 use crate::datadir::v2store::V2Store;
 use crate::datadir::verdict::Finding;
 use crate::datadir::wal::{Tail, What};
@@ -151,25 +152,15 @@ fn members(facts: &Facts, log: &LogFacts) -> Option<Finding> {
     let differences = if readers(Some(facts)) == Readers::Nobody {
         voters_differ(facts, log)?
     } else {
-        let old = old_store(facts.consistent_index, log)?;
-        let describe = |id: &MemberId, urls: &[String], is_learner: bool| {
-            let mut urls = urls.to_vec();
-            urls.sort_unstable();
-            format!("{id} at {}{}", urls.join(", "), if is_learner { " (learner)" } else { "" })
-        };
-        let of_old: BTreeSet<_> = old
-            .members
-            .iter()
-            .map(|(id, member)| describe(id, &member.peer_urls, member.is_learner))
-            .collect();
-        let of_backend: BTreeSet<_> = in_backend
-            .iter()
-            .map(|(id, member)| describe(id, &member.peer_urls, member.is_learner))
-            .collect();
-        let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, whose: &str| {
-            one.difference(other).map(|member| format!("only {whose} has {member}")).collect::<Vec<_>>()
-        };
-        [only(&of_backend, &of_old, "the backend"), only(&of_old, &of_backend, "the old store")].concat()
+        let mut found = stores_differ(in_backend, &old_store(facts.consistent_index, log)?);
+        // 3.4 writes members down without the index of their entry: what agrees later in the log never differed.
+        for later in [log.summary.state.commit, log.summary.last.map_or(0, |id| id.index)] {
+            if later > facts.consistent_index {
+                let then = stores_differ(in_backend, &old_store(later, log)?);
+                found.retain(|difference| then.contains(difference));
+            }
+        }
+        found
     };
     if differences.is_empty() {
         return None;
@@ -189,6 +180,23 @@ fn members(facts: &Facts, log: &LogFacts) -> Option<Finding> {
         )
     };
     Some(finding.in_place("bucket 'members'"))
+}
+
+/// Where the backend and the old store differ.
+fn stores_differ(in_backend: &BTreeMap<MemberId, StoredMember>, old: &V2Store) -> Vec<String> {
+    let describe = |id: &MemberId, urls: &[String], is_learner: bool| {
+        let mut urls = urls.to_vec();
+        urls.sort_unstable();
+        format!("{id} at {}{}", urls.join(", "), if is_learner { " (learner)" } else { "" })
+    };
+    let of_old: BTreeSet<_> =
+        old.members.iter().map(|(id, member)| describe(id, &member.peer_urls, member.is_learner)).collect();
+    let of_backend: BTreeSet<_> =
+        in_backend.iter().map(|(id, member)| describe(id, &member.peer_urls, member.is_learner)).collect();
+    let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, whose: &str| {
+        one.difference(other).map(|member| format!("only {whose} has {member}")).collect::<Vec<_>>()
+    };
+    [only(&of_backend, &of_old, "the backend"), only(&of_old, &of_backend, "the old store")].concat()
 }
 
 /// The old store as it was at this index: that of the snapshot file and what the log changed since.
