@@ -197,9 +197,7 @@ struct Kitchen<'a> {
 
 impl Kitchen<'_> {
     fn cook(&self, recipe: &Recipe) {
-        let begun = Instant::now();
         (recipe.make)(self);
-        println!("{}-{}: {} ms", self.series, recipe.name, begun.elapsed().as_millis());
     }
 
     fn data_dir(&self, name: &str) -> PathBuf {
@@ -312,7 +310,7 @@ fn alarm(etcd: &mut Etcd) {
     let deadline = Instant::now() + PATIENCE;
     for number in 0.. {
         assert!(Instant::now() < deadline, "the quota never says no");
-        let put = json!({"key": base64(format!("fill/{}", number % 3).as_bytes()), "value": base64(&[b'x'; 20_000])});
+        let put = json!({"key": base64(format!("fill/{}", number % 3).as_bytes()), "value": base64(&vec![b'x'; 20_000])});
         if etcd.try_call("kv/put", &put).is_err() {
             break;
         }
@@ -331,7 +329,7 @@ fn everything(etcd: &mut Etcd) {
 fn large(etcd: &mut Etcd) {
     for number in 0..6_u8 {
         // Not all of one byte: what is compared should differ from page to page.
-        let value: Vec<u8> = (0..1 << 20_u32).map(|at: u32| (at / 1000) as u8 ^ number).collect();
+        let value: Vec<u8> = (0..1_u32 << 20).map(|at| (at / 1000).to_le_bytes()[0] ^ number).collect();
         etcd.put(&format!("large/{}", number % 4), &value);
     }
 }
@@ -416,7 +414,9 @@ fn three(kitchen: &Kitchen<'_>) {
     };
 
     let mut first: Vec<Etcd> = (0..3).map(|at| Etcd::spawn(&start(at, cluster(&[0, 1, 2]), "new"))).collect();
-    first.iter_mut().for_each(|etcd| etcd.says("ready to serve client requests"));
+    for etcd in &mut first {
+        etcd.says("ready to serve client requests");
+    }
     let removed = first.pop().unwrap();
     some_keys(&first[0]);
     let status = |etcd: &Etcd| etcd.call("maintenance/status", &json!({}));

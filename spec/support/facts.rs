@@ -91,7 +91,7 @@ pub(crate) struct StatusFact {
 /// One key as a read of everything gives it, without its value: that is in the hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
-    key: String,
+    name: String,
     create_revision: u64,
     mod_revision: u64,
     version: u64,
@@ -199,7 +199,7 @@ pub(crate) fn dump(etcd: &Etcd) -> Result<Vec<Key>, String> {
     Ok(list(&answer["kvs"])
         .iter()
         .map(|key| Key {
-            key: key["key"].as_str().unwrap_or_default().to_owned(),
+            name: key["key"].as_str().unwrap_or_default().to_owned(),
             create_revision: number(&key["create_revision"]),
             mod_revision: number(&key["mod_revision"]),
             version: number(&key["version"]),
