@@ -558,7 +558,7 @@ fn shrink(data_dir: &Path) {
             Some("tmp") => fs::remove_file(&path).unwrap(),
             // Some zeros stay: they are how a log ends.
             Some("wal") => {
-                file.set_len(length.min(used(&file, length).next_multiple_of(1024) + 1024)).unwrap()
+                file.set_len(length.min(used(&file, length).next_multiple_of(1024) + 1024)).unwrap();
             }
             None => file.set_len(length.min(high_water(&file))).unwrap(),
             Some(_) => {}
