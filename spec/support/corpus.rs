@@ -197,9 +197,7 @@ struct Kitchen<'a> {
 
 impl Kitchen<'_> {
     fn cook(&self, recipe: &Recipe) {
-        let begun = Instant::now();
         (recipe.make)(self);
-        eprintln!("{}-{}: {} ms", self.series, recipe.name, begun.elapsed().as_millis());
     }
 
     fn data_dir(&self, name: &str) -> PathBuf {
@@ -331,7 +329,7 @@ fn everything(etcd: &mut Etcd) {
 fn large(etcd: &mut Etcd) {
     for number in 0..6_u8 {
         // Not all of one byte: what is compared should differ from page to page.
-        let value: Vec<u8> = (0..1 << 20_u32).map(|at: u32| (at / 1000).to_le_bytes()[0] ^ number).collect();
+        let value: Vec<u8> = (0..1_u32 << 20).map(|at| (at / 1000).to_le_bytes()[0] ^ number).collect();
         etcd.put(&format!("large/{}", number % 4), &value);
     }
 }

@@ -43,20 +43,20 @@ pub(crate) struct Served {
 impl Outcome {
     /// Starts etcd of the entry's series on a copy of its directory.
     pub(crate) fn of(entry: &Entry, data_dir: &Path) -> Self {
-        let start = Start::alone(entry.series, data_dir);
+        let how = Start::alone(entry.series, data_dir);
         if !entry.is_alone() {
-            return campaign(&start);
+            return campaign(&how);
         }
-        let mut etcd = Etcd::spawn(&start);
+        let mut etcd = Etcd::spawn(&how);
         // A member whose log ends before its database never gets ready: what it writes is skipped.
         let serves = ["ready to serve client requests", "failed to publish local member"];
         if etcd.hears(&serves, PATIENCE) != Ok(0) {
             return Self::failure(etcd);
         }
         match served(&mut etcd, entry.facts.auth_enabled) {
-            Ok(answers) => {
+            Ok(what) => {
                 etcd.end(Signal::SIGKILL);
-                Self::Serves(Box::new(answers))
+                Self::Serves(Box::new(what))
             }
             Err(why) => Self::Fails { why },
         }
