@@ -30,7 +30,7 @@ use page::{Block, Page, references, repository};
 
 /// Pages whose commands are typed in this order, on one deployment. The first leaves nothing behind; the
 /// second deploys again, and the others start from three members that serve, and end so.
-const TYPED: [&str; 10] = [
+const TYPED: [&str; 11] = [
     "README.md",
     "docs/deploy.md",
     "docs/etcdctl.md",
@@ -39,6 +39,7 @@ const TYPED: [&str; 10] = [
     "docs/replace-disk.md",
     "docs/certificates.md",
     "docs/recover.md",
+    "docs/datadir.md",
     "docs/seed.md",
     "docs/public-interface.md",
 ];
