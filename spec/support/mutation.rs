@@ -5,8 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use etcd_release::datadir::bolt::Db;
-use etcd_release::datadir::bolt::Place;
-use etcd_release::datadir::bolt::pages::{PageClass, Visitor, survey};
+use etcd_release::datadir::bolt::pages::{PageClass, survey};
 
 use super::corpus::{listed, used};
 
@@ -230,24 +229,13 @@ impl Kind {
     }
 }
 
-/// A visitor that wants nothing.
-struct Nobody;
-
-impl Visitor for Nobody {
-    fn bucket(&mut self, _: &[u8], _: Place) {}
-    fn entry(&mut self, _: &[u8], _: &[u8], _: Place) {}
-    fn nested(&mut self, _: &[u8], _: Place) {}
-    fn skipped(&mut self) {}
-    fn read(&mut self, _: u64) {}
-}
-
 /// Page size, and a page of one of these classes that is no header.
 fn page_of(db: &Path, dice: &mut Dice, classes: &[PageClass]) -> Option<(u64, u64)> {
     let file = File::open(db).unwrap();
     let length = file.metadata().unwrap().len();
     let db = Db::open(file).ok()?;
     let page_size = u64::from(db.meta().page_size);
-    let survey = survey(&db, &mut Nobody).unwrap();
+    let survey = survey(&db, &mut ()).unwrap();
     let pages: Vec<u64> =
         (2..length / page_size).filter(|&page| classes.contains(&survey.class(page))).collect();
     dice.pick(&pages).map(|page| (page_size, page))

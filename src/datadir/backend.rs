@@ -9,6 +9,19 @@ use super::bolt::{Db, Error};
 use crate::etcd::id::MemberId;
 use crate::etcd::member::Member;
 
+/// The buckets that etcd makes, in order.
+pub(super) const BUCKETS: [&str; 10] = [
+    "alarm",
+    "auth",
+    "authRoles",
+    "authUsers",
+    "cluster",
+    "key",
+    "lease",
+    "members",
+    "members_removed",
+    "meta",
+];
 /// No cluster has more members; etcd's own advice is seven.
 const MEMBERS_MAX: usize = 1000;
 

@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
-use super::bolt::pages::{self, Visitor};
-use super::bolt::{Db, Place};
+use super::bolt::Db;
+use super::bolt::pages;
 use super::membership::{initial_cluster, members_file};
 use super::snap::Snapshot;
 use super::snapshot_file::{self, Shape};
@@ -17,7 +17,7 @@ use super::wal::{self, Fold, Start};
 /// A database: every page, and every way to ask a bucket.
 pub fn bolt(bytes: &[u8]) {
     let Ok(db) = Db::over(bytes) else { return };
-    let _ = pages::survey(&db, &mut Nobody);
+    let _ = pages::survey(&db, &mut ());
     for (name, bucket) in db.buckets().unwrap_or_default() {
         let _ = (bucket.get(&name), bucket.is_empty(), bucket.first(), bucket.last(), bucket.entries(9));
         let _ = bucket.visit(&mut |_, _, _| ControlFlow::<()>::Continue(()));
@@ -63,20 +63,6 @@ pub fn v2_store(bytes: &[u8]) {
 pub fn members(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = (initial_cluster::parse(text), members_file::parse(text));
-}
-
-struct Nobody;
-
-impl Visitor for Nobody {
-    fn bucket(&mut self, _: &[u8], _: Place) {}
-
-    fn entry(&mut self, _: &[u8], _: &[u8], _: Place) {}
-
-    fn nested(&mut self, _: &[u8], _: Place) {}
-
-    fn skipped(&mut self) {}
-
-    fn read(&mut self, _: u64) {}
 }
 
 #[cfg(test)]

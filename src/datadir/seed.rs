@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::backend::BUCKETS;
 use super::bolt::write::{WriteError, Writer};
 use super::bolt::{self, Db};
 use super::layout;
@@ -34,19 +35,6 @@ mod place;
 pub(super) use birth::{Birth, Changes};
 pub(super) use place::{Place, doing};
 
-/// The buckets that etcd makes, in order.
-const BUCKETS: [&str; 10] = [
-    "alarm",
-    "auth",
-    "authRoles",
-    "authUsers",
-    "cluster",
-    "key",
-    "lease",
-    "members",
-    "members_removed",
-    "meta",
-];
 /// bbolt reads any page size; this is that of nearly every system.
 const PAGE_SIZE: u32 = 4096;
 

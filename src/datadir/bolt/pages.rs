@@ -78,6 +78,15 @@ pub trait Visitor {
     fn read(&mut self, bytes: u64);
 }
 
+/// A walk for the pages only.
+impl Visitor for () {
+    fn bucket(&mut self, _: &[u8], _: Place) {}
+    fn entry(&mut self, _: &[u8], _: &[u8], _: Place) {}
+    fn nested(&mut self, _: &[u8], _: Place) {}
+    fn skipped(&mut self) {}
+    fn read(&mut self, _: u64) {}
+}
+
 /// Walks through everything that is in use. An error means that the operating system says no.
 pub fn survey<S: Source, V: Visitor>(db: &Db<S>, visitor: &mut V) -> io::Result<Survey> {
     let meta = db.meta();

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::buckets::{self, EntryFault, KNOWN, Notable};
+use super::buckets::{self, EntryFault, Notable};
 use super::findings::{Details, Effect, Findings};
 use super::keys::{Keys, Revision};
 use super::leases::Leases;
+use crate::datadir::backend::BUCKETS;
 use crate::datadir::bolt::pages::{self, Fault, Survey, Visitor};
 use crate::datadir::bolt::{Corruption, Db, Error, PageFault, Place};
 use crate::datadir::source::Source;
@@ -242,7 +243,7 @@ fn marks<S: Source>(db: &Db<S>, findings: &mut Findings) -> io::Result<()> {
 
 /// Buckets under names that etcd does not know: it makes empty ones beside them.
 fn buckets_of_other_names(unknown: &[Vec<u8>], known: &BTreeSet<&'static str>) -> Vec<Finding> {
-    let missing: Vec<_> = KNOWN.iter().filter(|name| !known.contains(**name)).copied().collect();
+    let missing: Vec<_> = BUCKETS.iter().filter(|name| !known.contains(**name)).copied().collect();
     let finding = |name: &Vec<u8>| {
         let place = format!("bucket '{}'", name.escape_ascii());
         if missing.is_empty() || name.as_slice() == b"test" {
@@ -315,7 +316,7 @@ impl<S: Source> Visitor for Walk<'_, '_, S> {
     fn bucket(&mut self, name: &[u8], _place: Place) {
         self.bucket.clear();
         self.bucket.extend_from_slice(name);
-        match KNOWN.iter().find(|known| known.as_bytes() == name) {
+        match BUCKETS.iter().find(|known| known.as_bytes() == name) {
             Some(known) => _ = self.known.insert(known),
             None if self.unknown.len() < MEMBERS_MAX => self.unknown.push(name.to_vec()),
             None => {}

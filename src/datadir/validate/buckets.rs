@@ -8,20 +8,6 @@ use crate::datadir::wire::{Fields, Malformed, Value};
 use crate::etcd::id::MemberId;
 use crate::etcd::version::EtcdVersion;
 
-/// Buckets that etcd makes.
-pub(super) const KNOWN: [&str; 10] = [
-    "alarm",
-    "auth",
-    "authRoles",
-    "authUsers",
-    "cluster",
-    "key",
-    "lease",
-    "members",
-    "members_removed",
-    "meta",
-];
-
 /// What is wrong with an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EntryFault {
