@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use etcd::{CLIENT_URL, Etcd, PEER_URL, Start, etcd_of, number, own_address};
-use etcd_release::datadir::bolt::Corruption;
+use etcd_release::datadir::bolt::{Corruption, PageFault};
 use etcd_release::datadir::wal::Fault;
 use etcd_release::datadir::{Damage, Found, Identity, classify, in_use};
 use etcd_release::etcd::id::{ClusterId, MemberId};
@@ -170,8 +170,8 @@ fn a_broken_backend_is_damage_and_one_broken_header_is_not() {
     assert!(matches!(member.damage(), Damage::Db(Corruption::NoMeta { .. })));
 
     fs::write(member.db(), &original).unwrap();
-    OpenOptions::new().write(true).open(member.db()).unwrap().set_len(3 * page_size).unwrap();
-    assert!(matches!(member.damage(), Damage::Db(Corruption::Truncated { .. })));
+    OpenOptions::new().write(true).open(member.db()).unwrap().set_len(2 * page_size).unwrap();
+    assert!(matches!(member.damage(), Damage::Db(Corruption::Page { fault: PageFault::CutOff { .. }, .. })));
 
     let blank_pages = vec![0; original.len() - 2 * usize::try_from(page_size).unwrap()];
     fs::write(member.db(), &original).unwrap();

@@ -40,6 +40,8 @@ use page::Page;
 const PAGE_BYTES_MAX: u64 = 16 << 20;
 /// Deeper than any tree can be: pages hold at least two children, page numbers have 64 bits.
 const DEPTH_MAX: usize = 64;
+/// A header of a file that was cut short is believed up to here: 1 TiB in pages of 4 KiB. Somebody keeps a bit a page.
+const CUT_PAGES_MAX: u64 = 1 << 28;
 /// What one listing may hold.
 const ENTRY_BYTES_MAX: usize = 16 << 20;
 
@@ -94,6 +96,8 @@ pub struct Db<S = File> {
     source: S,
     headers: Headers,
     meta: Meta,
+    /// Bytes in the file.
+    len: u64,
     page_bytes_max: u64,
 }
 
@@ -102,24 +106,51 @@ impl Db {
     pub fn open(file: File) -> Result<Self, Error> {
         Ok(Self { page_bytes_max: PAGE_BYTES_MAX, ..Self::over(file)? })
     }
+
+    /// As [`Db::open`], also of a file that was [cut short](Db::cut).
+    pub fn open_cut(file: File) -> Result<Self, Error> {
+        Ok(Self { page_bytes_max: PAGE_BYTES_MAX, ..Self::over_cut(file)? })
+    }
 }
 
 impl<S: Source> Db<S> {
-    /// Finds the header in force: the valid one of two with the higher transaction.
+    /// Finds the header in force: the valid one of two with the higher transaction. Refuses a file that is shorter
+    /// than its header says.
     pub fn over(source: S) -> Result<Self, Error> {
+        let db = Self::over_cut(source)?;
+        match db.cut() {
+            None => Ok(db),
+            Some(corruption) => Err(corruption.into()),
+        }
+    }
+
+    /// As [`Db::over`], also of a file that was [cut short](Db::cut): a page that is gone is then a fault of that page.
+    /// bbolt does so, too, and never notices that a free page is gone (docs/contract.md#judging).
+    pub fn over_cut(source: S) -> Result<Self, Error> {
         let len = source.length()?;
         let headers = Headers::read(&source, len)?;
         let (_, meta) = headers.in_force().ok_or(Corruption::NoMeta { len })?;
-        // From here on no page number below `pages` can lie outside the file.
-        match meta.pages.checked_mul(u64::from(meta.page_size)) {
-            Some(end) if end <= len => Ok(Self { source, headers, meta, page_bytes_max: u64::MAX }),
-            _ => Err(Corruption::Truncated { len, pages: meta.pages, page_size: meta.page_size }.into()),
+        let db = Self { source, headers, meta, len, page_bytes_max: u64::MAX };
+        match db.cut() {
+            Some(corruption) if meta.pages > CUT_PAGES_MAX => Err(corruption.into()),
+            _ => Ok(db),
         }
+    }
+
+    /// Whether the file is shorter than its header says.
+    pub fn cut(&self) -> Option<Corruption> {
+        let Meta { pages, page_size, .. } = self.meta;
+        let end = pages.checked_mul(u64::from(page_size));
+        end.is_none_or(|end| end > self.len).then_some(Corruption::Truncated {
+            len: self.len,
+            pages,
+            page_size,
+        })
     }
 
     /// The file as this header has it, which is not in the file yet.
     fn with_meta(source: S, meta: Meta) -> Self {
-        Self { source, headers: Headers([None, None]), meta, page_bytes_max: PAGE_BYTES_MAX }
+        Self { source, headers: Headers([None, None]), meta, len: u64::MAX, page_bytes_max: PAGE_BYTES_MAX }
     }
 
     /// The header in force.
@@ -169,11 +200,17 @@ impl<S: Source> Db<S> {
         if id >= self.meta.pages {
             return Err(fault(PageFault::OutOfRange { pages: self.meta.pages }));
         }
+        let expect_in_file = |bytes: u64| {
+            let in_file = offset.checked_add(bytes).is_some_and(|end| end <= self.len);
+            if in_file { Ok(()) } else { Err(fault(PageFault::CutOff { len: self.len })) }
+        };
+        expect_in_file(page_size)?;
         let overflow = page::overflow(&self.source.bytes(offset, page::HEADER)?);
         if overflow >= self.meta.pages - id {
             return Err(fault(PageFault::OutOfRange { pages: self.meta.pages }));
         }
         let bytes = (overflow + 1).saturating_mul(page_size);
+        expect_in_file(bytes)?;
         let length = usize::try_from(bytes).ok().filter(|_| bytes <= self.page_bytes_max);
         let length = length.ok_or_else(|| fault(PageFault::TooLarge { bytes }))?;
         let page = Page::new(id, offset, self.source.bytes(offset, length)?);
@@ -190,10 +227,14 @@ impl<S: Source> Db<S> {
 
     /// The first bytes of a page: enough to say what it is and how many elements it has.
     fn page_head(&self, id: u64) -> Result<Page<'_>, Error> {
-        let offset = id.saturating_mul(u64::from(self.meta.page_size));
+        let page_size = u64::from(self.meta.page_size);
+        let offset = id.saturating_mul(page_size);
+        let fault = |fault| Error::from(Corruption::Page { page: id, offset, fault });
         if id >= self.meta.pages {
-            let fault = PageFault::OutOfRange { pages: self.meta.pages };
-            return Err(Corruption::Page { page: id, offset, fault }.into());
+            return Err(fault(PageFault::OutOfRange { pages: self.meta.pages }));
+        }
+        if offset.checked_add(page_size).is_none_or(|end| end > self.len) {
+            return Err(fault(PageFault::CutOff { len: self.len }));
         }
         let header: Cow<'_, [u8]> = self.source.bytes(offset, page::HEADER)?;
         let page = Page::new(id, offset, header);

@@ -135,7 +135,7 @@ fn read_db(path: &Path, log: &Log) -> io::Result<Content> {
         Log::Usable { owner, .. } => Some(owner.member_id),
         Log::Absent | Log::Broken { .. } => None,
     };
-    match Db::open(file).and_then(|db| Backend::read(&db, own)) {
+    match Db::open_cut(file).and_then(|db| Backend::read(&db, own)) {
         Ok(backend) => Ok(Content::Readable(backend)),
         Err(bolt::Error::Corrupt(corruption)) => Ok(Content::Broken(corruption)),
         Err(bolt::Error::Io(error)) => Err(layout::about(path, &error)),

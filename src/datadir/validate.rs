@@ -131,14 +131,14 @@ impl Look {
             db_file.as_ref().map(std::fs::File::metadata).transpose()?.map_or(0, |metadata| metadata.len());
         let facts = match (db_file.filter(|_| db_bytes > 0), self.mode) {
             (None, _) => None,
-            (Some(file), Mode::Sanity) => match readable(Db::open(file), &mut self.findings)? {
+            (Some(file), Mode::Sanity) => match readable(Db::open_cut(file), &mut self.findings)? {
                 Some(db) => backend::sanity(&db, &mut self.findings)?,
                 None => None,
             },
             (Some(file), Mode::Full) => {
                 let map = Map::of(&file).map_err(|error| layout::about(&db_path, &error))?;
                 let of = db_bytes + log_bytes(&layout, &wal_dir);
-                match readable(Db::over(&map), &mut self.findings)? {
+                match readable(Db::over_cut(&map), &mut self.findings)? {
                     Some(db) => backend::full(&db, &mut self.findings, &mut |done| progress(done, of))?.0,
                     None => None,
                 }

@@ -27,6 +27,12 @@ pub enum PageFault {
         /// Pages in use.
         pages: u64,
     },
+    /// The file ends before it does.
+    #[error("lies behind byte {len}, where the file ends")]
+    CutOff {
+        /// Length of the file in bytes.
+        len: u64,
+    },
     /// It carries another number.
     #[error("says it is page {found}")]
     OtherId {

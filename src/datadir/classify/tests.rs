@@ -181,7 +181,7 @@ fn damage_is_told_with_file_and_place() {
     insta::assert_snapshot!(why(&[(snapshot, b"")]), @"neither a database with data nor a write-ahead log is there, only remains of them: member/snap/0000000000000002-0000000000000009.snap");
     insta::assert_snapshot!(why(&[("member/wal/x.wal.broken", b"")]), @"neither a database with data nor a write-ahead log is there, only remains of them: member/wal/x.wal.broken");
     insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &headers)]), @"member/snap/db: neither of the two headers in pages 0 and 1 is valid (24576 bytes in the file)");
-    insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &used[..8192])]), @"member/snap/db: the file ends at byte 8192, but its header counts 6 pages of 4096 bytes");
+    insta::assert_snapshot!(why(&[(FIRST, &wal()), (DB, &used[..8192])]), @"member/snap/db: page 2 at byte 8192: lies behind byte 8192, where the file ends");
     insta::assert_snapshot!(why(&[(FIRST, &torn), (DB, &used)]), @"member/wal/0000000000000000-0000000000000000.wal: the record at byte 16 has checksum f2f1a19a where its data gives 2fb40b22");
     insta::assert_snapshot!(why(&[(FIRST, b""), (DB, &used)]), @"member/wal/0000000000000000-0000000000000000.wal: ends at byte 0, where its checksum record should be");
     insta::assert_snapshot!(why(&[("member/wal/copy.wal", &wal()), (DB, &used)]), @"no file of the write-ahead log has a usable name: member/wal/copy.wal");

@@ -173,7 +173,7 @@ pub(super) fn read(data_dir: &Path, unreadable: &mut Vec<Unreadable>) -> io::Res
     };
     let map = Map::of(&file).map_err(|error| layout::about(&path, &error))?;
     let mut note = |why: String| unreadable.push(Unreadable { file: "member/snap/db".to_owned(), why });
-    let db = match Db::over(&map) {
+    let db = match Db::over_cut(&map) {
         Ok(db) => db,
         Err(Error::Corrupt(corruption)) => {
             note(corruption.to_string());

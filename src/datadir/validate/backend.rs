@@ -196,6 +196,14 @@ fn page_fault(fault: &Fault) -> Finding {
 }
 
 fn headers<S: Source>(db: &Db<S>, findings: &mut Findings) {
+    if let Some(cut) = db.cut() {
+        findings.add(
+            Effect::Runs
+                .finding(FILE, cut.to_string())
+                .matters("something cut the file; etcd runs on it as long as only free pages are gone, and one that is in use would be told here as well, by a full validation")
+                .next("validate with --mode full, and look what cut the file"),
+        );
+    }
     for (page, header) in (0_u64..).zip(db.headers().0) {
         if header.is_some_and(|header| header.txid % 2 != page) {
             let what = format!("the header in page {page} belongs into the other one");

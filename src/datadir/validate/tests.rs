@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::*;
 use crate::datadir::bolt::edit::Edit;
+use crate::datadir::bolt::fnv_1a;
 use crate::datadir::bolt::write::WriteError;
 use crate::datadir::fixture::{backend, put, wal_file};
 use crate::datadir::verdict::Severity;
@@ -139,10 +140,29 @@ fn damage_is_told_with_what_it_means() {
         let file = OpenOptions::new().write(true).open(root.join(name)).unwrap();
         file.write_all_at(bytes, offset).unwrap();
     }
+    fn cut(root: &Path, pages: u64) {
+        OpenOptions::new().write(true).open(root.join(DB)).unwrap().set_len(pages * 4096).unwrap();
+    }
+    /// Cuts the file behind the pages it counts, and lets it count two more: a file that was cut where two pages were
+    /// free.
+    fn cut_free_end(root: &Path) {
+        let db = Db::open(File::open(root.join(DB)).unwrap()).unwrap();
+        cut(root, db.meta().pages);
+        let file = std::fs::read(root.join(DB)).unwrap();
+        for page in 0..2 {
+            let start = page * 4096 + 16;
+            let mut body = file[start..start + 56].to_vec();
+            let pages = u64::from_le_bytes(body[40..48].try_into().unwrap());
+            body[40..48].copy_from_slice(&(pages + 2).to_le_bytes());
+            let checksum = fnv_1a(&body);
+            body.extend(checksum.to_le_bytes());
+            write(root, DB, start as u64, &body);
+        }
+    }
     const DB: &str = "member/snap/db";
     const LOG: &str = "member/wal/0000000000000000-0000000000000000.wal";
     #[rustfmt::skip]
-    let cases: [(&str, Change, Severity, &str); 11] = [
+    let cases: [(&str, Change, Severity, &str); 13] = [
         ("a record more", |root| {
             let (name, value) = next_record(root, 0);
             edit(root, |edit| edit.append(b"key", |key| key.put(&name, &value.encode_to_vec())));
@@ -171,6 +191,10 @@ fn damage_is_told_with_what_it_means() {
             Severity::Warning, "the header in page 0 is not valid; the other one is in force"),
         ("both headers", |root| { write(root, DB, 20, b"x"); write(root, DB, 4096 + 20, b"x"); },
             Severity::Damage, "neither of the two headers"),
+        ("a cut where only free pages are", cut_free_end,
+            Severity::Warning, "the file ends at byte"),
+        ("a cut through what is in use", |root| cut(root, 2),
+            Severity::Damage, "lies behind byte 8192, where the file ends"),
         ("a log whose entry changed", |root| write(root, LOG, 600, b"~~~~"),
             Severity::Damage, "the record at byte"),
         ("a log of another member", |root| put(root, "member/wal/0000000000000001-0000000000000005.wal", &wal_file(7, 1, 2)),
