@@ -12,8 +12,9 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
-use etcd::{CLIENT_URL, Etcd, PEER_URL, Start, etcd_of, number, own_address};
+use etcd::{CLIENT_URL, Etcd, PATIENCE, PEER_URL, Start, etcd_of, number, own_address};
 use etcd_release::datadir::bolt::{Corruption, PageFault};
 use etcd_release::datadir::wal::Fault;
 use etcd_release::datadir::{Damage, Found, Identity, classify, in_use};
@@ -95,6 +96,11 @@ fn the_disk_tells_the_ids_that_etcd_told_after_a_stop_and_after_a_kill() {
     let added = etcd.etcdctl(&["member", "add", "m2", "--learner", "--peer-urls", &learner_url], b"");
     let learner = MemberId(number(&added["member"]["ID"]));
     assert!(in_use(&member.data_dir()).unwrap());
+    // etcd writes the version of its layout a few seconds after it began to serve.
+    let deadline = Instant::now() + PATIENCE;
+    while etcd.version().unwrap()["storage"] != "3.6.0" {
+        assert!(Instant::now() < deadline, "no storage version: {}", etcd.version().unwrap());
+    }
 
     etcd.end(Signal::SIGTERM);
 
@@ -153,6 +159,10 @@ fn a_lost_file_is_damage() {
 #[test]
 fn a_broken_backend_is_damage_and_one_broken_header_is_not() {
     let member = Member::with_data();
+    // A second life: the header before the newest one knows the members, too.
+    let etcd = member.start(&[]);
+    etcd.etcdctl(&["put", "a", "2"], b"");
+    etcd.end(Signal::SIGTERM);
     let whole = member.identity();
     let original = fs::read(member.db()).unwrap();
     let page_size = u64::from(u32::from_le_bytes(original[24..28].try_into().unwrap()));
@@ -193,6 +203,8 @@ fn a_broken_log_is_damage() {
     overwrite(&file, 16 + 8 + 12, &[original[36] ^ 1]);
     assert!(matches!(fault(), Fault::BadCrc { offset: 16, .. }));
     fs::write(&file, &original[..20]).unwrap();
+    assert!(matches!(fault(), Fault::Torn { offset: 16, bytes: 8, left: 4 }));
+    fs::write(&file, &original[..16]).unwrap();
     assert!(matches!(fault(), Fault::NoRecord { offset: 16, .. }));
     fs::write(&file, b"").unwrap();
     assert!(matches!(fault(), Fault::NoRecord { offset: 0, .. }));
