@@ -116,7 +116,6 @@ mod tests {
     use crate::datadir::verdict::{Mode, Verdict};
     use std::cell::RefCell;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     fn report(verdict: Verdict) -> Report {
         Report::of(Mode::Full, Vec::new(), 0, 42).with_verdict(verdict)
@@ -125,9 +124,13 @@ mod tests {
     /// A child that says this.
     async fn child(script: &str) -> (Outcome, Vec<(u64, u64)>) {
         let directory = tempfile::tempdir().unwrap();
-        let tool = directory.path().join("tool");
-        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        let [written, tool] = ["script", "tool"].map(|name| directory.path().join(name));
+        fs::write(&written, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // Another process makes the file: a child that another test forks while this one writes would hold it open for
+        // writing, and what is open for writing cannot be executed.
+        let made =
+            std::process::Command::new("install").arg("-m755").args([&written, &tool]).status().unwrap();
+        assert!(made.success());
         let progress = RefCell::new(Vec::new());
         let outcome = run(&tool, directory.path(), |done, of| progress.borrow_mut().push((done, of))).await;
         (outcome, progress.into_inner())
