@@ -42,6 +42,9 @@ fn newcomers_were_learners(fleet: &Fleet, founder: &str, after: &Value) {
     }
 }
 
+/// How much is written at least: also where a single member was away for most of the time.
+const WRITES: usize = 60;
+
 /// A cluster of one or two cannot write while a member restarts, and BOSH restarts every member whose link
 /// changed: for how long is a figure (docs/figures.md#measured), not a verdict.
 #[track_caller]
@@ -53,7 +56,6 @@ fn nothing_is_lost(fleet: &Fleet, report: &Report) {
         report.longest_gap,
         report.longest_gap_until
     );
-    assert!(report.history.len() > 50, "the load wrote too little to prove anything: {report:?}");
     assert_nothing_lost(fleet, report);
 }
 
@@ -74,7 +76,7 @@ fn five_in_one_deploy_one_after_the_other() {
 
     fleet.scale_to(5).succeeded();
 
-    let report = load.finish();
+    let report = load.finish_with(WRITES);
     let status = members_are_the_instances(&fleet, 5);
     nothing_is_lost(&fleet, &report);
     assert!(member_ids(&status).contains(&founder[0]));
@@ -91,7 +93,7 @@ fn five_in_one_deploy_all_new_instances_at_once() {
 
     fleet.scale_to(5).succeeded();
 
-    let report = load.finish();
+    let report = load.finish_with(WRITES);
     let after = members_are_the_instances(&fleet, 5);
     assert_eq!(before["cluster_id"], after["cluster_id"]);
     nothing_is_lost(&fleet, &report);
@@ -111,7 +113,7 @@ fn from_one_to_five_and_back_by_twos_nobody_notices() {
         let load = Load::start(&fleet);
         fleet.scale_to(size).succeeded();
         let after = members_are_the_instances(&fleet, size);
-        let report = load.finish();
+        let report = load.finish_with(WRITES);
         assert_eq!(before["cluster_id"], after["cluster_id"], "{size}");
         if from >= 3 && size >= 3 {
             nobody_noticed(&fleet, &report);
@@ -137,7 +139,7 @@ fn between_one_and_two_the_cluster_never_is_without_a_leader() {
     fleet.scale_to(1).succeeded();
     members_are_the_instances(&fleet, 1);
 
-    let report = load.finish();
+    let report = load.finish_with(WRITES);
     nothing_is_lost(&fleet, &report);
     let all = grown + &fleet.log("etcd/0", "etcd.stderr.log");
     let without: Vec<&str> = all.lines().filter(|line| line.contains("no leader")).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +41,7 @@ pub struct Report {
 /// A writer and reader that run until they are stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    written: Arc<AtomicUsize>,
     thread: Option<JoinHandle<Report>>,
 }
 
@@ -87,13 +88,25 @@ impl Load {
     /// Starts writing and reading.
     pub fn start(fleet: &Fleet) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (asked, mut members) = (stop.clone(), Members::of(fleet));
+        let written = Arc::new(AtomicUsize::new(0));
+        let (asked, counted, mut members) = (stop.clone(), written.clone(), Members::of(fleet));
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(work(&mut members, &asked))
+            runtime.block_on(work(&mut members, &asked, &counted))
         });
-        Self { stop, thread: Some(thread) }
+        Self { stop, written, thread: Some(thread) }
+    }
+
+    /// Stops once so many writes were acknowledged, and tells what happened: fewer would prove nothing.
+    #[track_caller]
+    pub fn finish_with(self, writes: usize) -> Report {
+        let start = Instant::now();
+        while self.written.load(Ordering::Relaxed) < writes {
+            assert!(start.elapsed() < DEADLINE, "the load did not come to {writes} writes");
+            std::thread::sleep(EVERY);
+        }
+        self.finish()
     }
 
     /// Stops and tells what happened.
@@ -116,7 +129,7 @@ impl Drop for Load {
 /// Never the same twice, so that a watch can tell the writes of one load from those of the next.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-async fn work(members: &mut Members, stop: &AtomicBool) -> Report {
+async fn work(members: &mut Members, stop: &AtomicBool, written: &AtomicUsize) -> Report {
     let mut report = Report::default();
     let mut client: Option<EtcdClient> = None;
     let mut last = Instant::now();
@@ -135,6 +148,7 @@ async fn work(members: &mut Members, stop: &AtomicBool) -> Report {
             last = Instant::now();
             report.acknowledged.insert(key.clone(), value.clone());
             report.history.push(value.clone());
+            written.store(report.history.len(), Ordering::Relaxed);
             let read = on_any(members, &mut client, async |client| client.get(&key).await).await;
             if read.flatten().as_ref() != Some(&value) {
                 report.failed_reads += 1;
