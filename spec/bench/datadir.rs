@@ -156,7 +156,7 @@ fn restore(command: &mut Command, data: &Data) -> Result<f64> {
         command
             .arg(data.snapshot())
             .args(["--name", "m1", "--initial-cluster", &format!("m1={peer}")])
-            .args(["--initial-advertise-peer-urls", peer, "--data-dir"])
+            .args(["--initial-advertise-peer-urls", peer, "--initial-cluster-token", "bench", "--data-dir"])
             .arg(&target),
     )?;
     // Neither side pays for writing back what the other one left dirty.
