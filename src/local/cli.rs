@@ -15,7 +15,7 @@ use super::command::{
 use super::console::Console;
 use super::layout::StateDir;
 use super::manifest::Amount;
-use super::model::NetworkMode;
+use super::model::{BpmRunner, NetworkMode};
 use super::slug::Slug;
 use super::update::Pace;
 use crate::report::Exit;
@@ -55,6 +55,9 @@ pub struct Cli {
     /// How instances are connected; settled by the first deploy [default: loopback]
     #[arg(long, global = true, value_enum, value_name = "MODE")]
     network: Option<NetworkMode>,
+    /// Who runs processes under bpm, from their next start on; kept for later commands [default: namespaces]
+    #[arg(long, global = true, value_enum, value_name = "RUNNER")]
+    bpm: Option<BpmRunner>,
     #[command(subcommand)]
     command: Command,
 }
@@ -247,6 +250,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
         console: Console::new(cli.json, !cli.non_interactive),
         monit_cycle: cli.monit_cycle,
         network: cli.network,
+        bpm: cli.bpm,
     };
     let outcome = carry_out(&session, cli.command);
     session.console.finish(&outcome)?;

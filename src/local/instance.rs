@@ -13,10 +13,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
 use ring::digest;
 
-use super::bpm::BPM;
 use super::bpm::vcap::Vcap;
+use super::bpm::{BPM, cgroup};
 use super::layout::InstanceDir;
-use super::model::{Identity, NetworkMode};
+use super::model::{BpmRunner, Identity, NetworkMode};
 use super::monit::MONIT;
 use super::network;
 use super::package::{hexadecimal, link};
@@ -61,7 +61,8 @@ pub fn create(instance: &InstanceDir, identity: &Identity, network: NetworkMode,
     write_hosts(instance, hosts)?;
     note_boot(instance, &boot_id()?)?;
     fs::rename(&root_new, &root).with_context(|| format!("name {}", root.display()))?;
-    refresh_shims(instance)
+    // bpm's comes with its job.
+    refresh_shims(instance, BpmRunner::default())
 }
 
 /// Tells a machine who it is: `/var/vcap/instance/` below `root`.
@@ -118,6 +119,7 @@ fn note_boot(instance: &InstanceDir, id: &str) -> Result<()> {
 /// Switches the machine off and removes it. Disks stay.
 pub fn delete(instance: &InstanceDir) -> Result<()> {
     switch_off(instance)?;
+    cgroup::remove_all(&instance.id())?;
     network::disconnect(instance)?;
     detach_disk(instance)?;
     for path in [instance.root(), instance.profile_d(), instance.running_scripts()] {
@@ -219,10 +221,14 @@ pub fn exists(instance: &InstanceDir) -> bool {
 
 /// Programs inside the instance that come back to this one; written anew by each command, since this
 /// program may have moved.
-pub fn refresh_shims(instance: &InstanceDir) -> Result<()> {
+pub fn refresh_shims(instance: &InstanceDir, runner: BpmRunner) -> Result<()> {
     shim(&instance.root().join("bosh/bin/monit"), MONIT)?;
     let bpm = instance.job("bpm").join("bin/bpm");
-    if bpm.exists() { shim(&bpm, BPM) } else { Ok(()) }
+    if bpm.exists() { shim(&bpm, &bpm_with(runner)) } else { Ok(()) }
+}
+
+fn bpm_with(runner: BpmRunner) -> String {
+    format!("{BPM} --runner {}", runner.word())
 }
 
 fn shim(path: &Path, subcommand: &str) -> Result<()> {
@@ -240,7 +246,12 @@ fn shim_text(subcommand: &str) -> Result<String> {
 }
 
 /// Lays the jobs down: `/var/vcap/jobs/JOB` points to a directory named after its content.
-pub fn configure(instance: &InstanceDir, rendered: &RenderedInstance, vcap: Vcap) -> Result<()> {
+pub fn configure(
+    instance: &InstanceDir,
+    rendered: &RenderedInstance,
+    vcap: Vcap,
+    runner: BpmRunner,
+) -> Result<()> {
     let jobs = instance.root().join("jobs");
     for job in &rendered.jobs {
         lay_down(instance, job, vcap).with_context(|| format!("lay down job '{}'", job.name))?;
@@ -253,6 +264,7 @@ pub fn configure(instance: &InstanceDir, rendered: &RenderedInstance, vcap: Vcap
         }
     }
     introduce(&instance.root(), &rendered.identity)?;
+    refresh_shims(instance, runner)?;
     // What monit watches is written by the start that follows.
     write_monit_files(instance, &[])
 }
@@ -291,7 +303,7 @@ fn lay_down(instance: &InstanceDir, job: &RenderedJob, vcap: Vcap) -> Result<()>
         }
         if job.name == "bpm" {
             directory(&beside.join("bin"), 0o750, vcap)?;
-            shim(&beside.join("bin/bpm"), BPM)?;
+            shim(&beside.join("bin/bpm"), &bpm_with(BpmRunner::default()))?;
         }
         fs::rename(&beside, &place).with_context(|| format!("name {}", place.display()))?;
     }

@@ -128,6 +128,11 @@ impl InstanceDir {
         &self.0
     }
 
+    /// Its id, which names the directory.
+    pub fn id(&self) -> String {
+        self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// What its processes see as `/var/vcap`.
     pub fn root(&self) -> PathBuf {
         self.0.join("root")

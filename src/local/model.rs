@@ -26,6 +26,27 @@ impl NetworkMode {
     }
 }
 
+/// Who runs the containers of processes under bpm. docs/local-director.md#bpm
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum BpmRunner {
+    /// etcd-local itself, with namespaces of the kernel; needs nothing else.
+    #[default]
+    Namespaces,
+    /// runc, as in production, with tini; both must be installed.
+    Runc,
+}
+
+impl BpmRunner {
+    /// As typed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Runc => "runc",
+        }
+    }
+}
+
 /// What a machine cannot change while it exists: anything else in here means a new machine.
 /// docs/local-director.md#changes
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

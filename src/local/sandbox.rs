@@ -49,6 +49,18 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
         .with_context(|| format!("bind {} on {}", source.display(), target.display()))
 }
 
+/// Makes a directory one whose later mounts are seen by all who were given it: by this namespace and by containers
+/// made in it.
+pub fn share(path: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("list the mounts of this namespace")?;
+    let name = path.display().to_string();
+    if !mounts.lines().any(|line| line.split(' ').nth(4) == Some(&name)) {
+        bind(path, path)?;
+    }
+    mount(None::<&str>, path, None::<&str>, MsFlags::MS_SHARED, None::<&str>)
+        .with_context(|| format!("share {name}"))
+}
+
 /// A command that runs `program` inside the instance; arguments, environment and streams are set on it
 /// as usual. It goes through this program itself, since entering needs a process with one thread.
 pub fn command(instance: &InstanceDir, program: &str) -> Command {

@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{DeploymentDir, InstanceDir, StateDir};
-use super::model::{Identity, Machine, NetworkMode};
+use super::model::{BpmRunner, Identity, Machine, NetworkMode};
 use super::package::Fingerprints;
 use super::process;
 use crate::atomic_file::{self, Stored};
@@ -41,6 +41,9 @@ pub struct Record {
     pub vars_store: PathBuf,
     /// How often processes are looked at, in milliseconds.
     pub monit_cycle_ms: u64,
+    /// Who runs the containers of processes that are started from now on.
+    #[serde(default)]
+    pub bpm: BpmRunner,
     /// Whether any deploy ever succeeded.
     pub deployed: bool,
     /// How its instances are connected; as it was first deployed.
@@ -201,6 +204,7 @@ impl Deployment {
             packages: PathBuf::new(),
             vars_store: PathBuf::new(),
             monit_cycle_ms: 0,
+            bpm: BpmRunner::default(),
             deployed: false,
             network,
             subnets: Vec::new(),

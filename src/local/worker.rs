@@ -69,7 +69,7 @@ impl Worker<'_> {
         if !self.known(identity)?.has_vm || !instance::exists(&directory) {
             return Ok(None);
         }
-        instance::refresh_shims(&directory)?;
+        instance::refresh_shims(&directory, self.deployment.record().bpm)?;
         let answer = client::ask(&directory, self.cycle, &Request::Summary)?;
         Ok(Some(JobState::of(is_marked_stopped(&directory), &answer.services)))
     }
@@ -129,7 +129,7 @@ impl Worker<'_> {
         step.doing("installing packages");
         package::install(self.state, &directory, &given.wanted.packages)?;
         step.doing("configuring jobs");
-        instance::configure(&directory, given.rendered, self.vcap)?;
+        instance::configure(&directory, given.rendered, self.vcap, self.deployment.record().bpm)?;
         self.deployment.change_instance(&identity.id, |instance| {
             instance.applied = Some(Applied {
                 configuration_hash: given.wanted.configuration_hash.clone(),

@@ -12,20 +12,23 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Gid, Pid, Uid, chdir, fork, pivot_root, setgid, setgroups, setsid, setuid};
+use nix::unistd::{
+    ForkResult, Gid, Pid, Uid, chdir, fchdir, fork, pivot_root, setgid, setgroups, setsid, setuid,
+};
 use serde::{Deserialize, Serialize};
 
-use super::mounts::Mount;
+use super::cgroup;
+use super::mounts::{MASKED, Mount, READ_ONLY};
 use crate::local::sandbox;
 
 /// The hidden subcommand that becomes a container's init; it is told what to do on its stdin.
@@ -50,6 +53,8 @@ pub struct Container {
     pub open_files: Option<u64>,
     /// Size of core files in bytes, soft and hard.
     pub core_file_size: Option<u64>,
+    /// Files of control groups that its init writes itself into.
+    pub groups: Vec<PathBuf>,
 }
 
 impl Container {
@@ -211,28 +216,48 @@ fn reap(program: Pid) -> Option<u8> {
 }
 
 fn prepare(container: &Container) -> Result<()> {
+    // First: what is counted from here on is the container's, and the hierarchies are not in it.
+    cgroup::join(&container.groups)?;
     set_limit(Resource::RLIMIT_NOFILE, container.open_files).context("limit open files")?;
     set_limit(Resource::RLIMIT_CORE, container.core_file_size).context("limit core files")?;
-    sandbox::keep_mounts_to_ourselves()?;
+    // All other mounts of the instance are private already; this way shared volumes stay shared.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
+        .context("keep the container's mounts apart")?;
     let root = Path::new(&container.rootfs);
     mount(Some("rootfs"), root, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))
         .context("mount the container's root")?;
+    kernel_file_systems(root)?;
     for mount in &container.mounts {
         if !mount.optional || Path::new(&mount.source).exists() {
             bind(root, mount)?;
         }
     }
-    kernel_file_systems(root)?;
-    chdir(root).context("enter the container's root")?;
-    // Both roots on the same directory: the old one lies on top and is taken away. pivot_root(2), NOTES.
-    pivot_root(".", ".").context("change the root")?;
-    umount2(".", MntFlags::MNT_DETACH).context("take the old root away")?;
-    chdir("/").context("enter the new root")?;
-    chdir(container.workdir.as_str())
-        .with_context(|| format!("enter the working directory {}", container.workdir))?;
+    protect(root)?;
+    change_root(root)?;
+    enter_workdir(&container.workdir)?;
     let (user, group) = (Uid::from_raw(container.user.0), Gid::from_raw(container.user.1));
     setgroups(&[]).and_then(|()| setgid(group)).and_then(|()| setuid(user)).context("become user vcap")?;
     prctl::set_no_new_privs().context("give up new privileges")
+}
+
+fn change_root(root: &Path) -> Result<()> {
+    let before = File::open("/").context("open the old root")?;
+    chdir(root).context("enter the container's root")?;
+    // Both roots on the same directory: the old one lies on top and is taken away. pivot_root(2), NOTES.
+    pivot_root(".", ".").context("change the root")?;
+    fchdir(&before).context("look back at the old root")?;
+    // Else what is mounted in shared volumes would be unmounted for everybody.
+    mount(None::<&str>, ".", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
+        .context("let go of shared volumes")?;
+    umount2(".", MntFlags::MNT_DETACH).context("take the old root away")?;
+    chdir("/").context("enter the new root")
+}
+
+/// runc makes a working directory that is not there, as root; below a volume that cannot be written it fails.
+fn enter_workdir(workdir: &str) -> Result<()> {
+    ensure!(workdir.starts_with('/'), "the working directory {workdir} is no absolute path");
+    fs::create_dir_all(workdir).with_context(|| format!("make the working directory {workdir}"))?;
+    chdir(workdir).with_context(|| format!("enter the working directory {workdir}"))
 }
 
 fn set_limit(resource: Resource, limit: Option<u64>) -> Result<()> {
@@ -254,35 +279,61 @@ fn bind(root: &Path, wanted: &Mount) -> Result<()> {
 /// `/proc`, `/sys` and the standard devices.
 fn kernel_file_systems(root: &Path) -> Result<()> {
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let make = |name: &str| -> Result<std::path::PathBuf> {
-        let place = root.join(name);
-        fs::create_dir_all(&place).with_context(|| format!("make the mount point /{name}"))?;
-        Ok(place)
-    };
-    let proc = make("proc")?;
-    mount(Some("proc"), &proc, Some("proc"), safe, None::<&str>).context("mount /proc")?;
-    for part in ["sys", "bus", "fs", "irq", "sysrq-trigger"].map(|part| proc.join(part)) {
-        if part.exists() {
-            sandbox::bind(&part, &part)?;
-            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | safe;
-            mount(None::<&str>, &part, None::<&str>, flags, None::<&str>).context("protect /proc")?;
-        }
+    let devices = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let terminals = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+    for (target, kind, flags, options) in [
+        ("proc", "proc", MsFlags::empty(), ""),
+        ("sys", "sysfs", safe | MsFlags::MS_RDONLY, ""),
+        ("dev", "tmpfs", devices, "mode=0755"),
+        ("dev/pts", "devpts", devices, terminals),
+        ("dev/shm", "tmpfs", safe, "mode=1777,size=65536k"),
+        ("dev/mqueue", "mqueue", safe, ""),
+    ] {
+        let place = root.join(target);
+        fs::create_dir_all(&place).with_context(|| format!("make the mount point /{target}"))?;
+        mount(Some(kind), &place, Some(kind), flags, Some(options))
+            .with_context(|| format!("mount /{target}"))?;
     }
-    let sys = make("sys")?;
-    mount(Some("sysfs"), &sys, Some("sysfs"), safe | MsFlags::MS_RDONLY, None::<&str>)
-        .context("mount /sys")?;
-    let dev = make("dev")?;
-    mount(Some("dev"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=0755")).context("mount /dev")?;
+    let dev = root.join("dev");
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
         File::create(dev.join(name)).with_context(|| format!("make /dev/{name}"))?;
         sandbox::bind(&Path::new("/dev").join(name), &dev.join(name))?;
     }
-    for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
-        symlink(format!("/proc/self/fd{target}"), dev.join(name))
-            .with_context(|| format!("make /dev/{name}"))?;
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
+    links.iter().try_for_each(|(name, target)| {
+        symlink(target, dev.join(name)).with_context(|| format!("make /dev/{name}"))
+    })
+}
+
+/// Parts of `/proc` and `/sys` that are not for a container.
+fn protect(root: &Path) -> Result<()> {
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let inside = |path: &str| root.join(path.trim_start_matches('/'));
+    for path in READ_ONLY {
+        let part = inside(path);
+        if part.exists() {
+            sandbox::bind(&part, &part)?;
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+            mount(None::<&str>, &part, None::<&str>, flags, None::<&str>)
+                .with_context(|| format!("protect {path}"))?;
+        }
     }
-    let shm = make("dev/shm")?;
-    mount(Some("shm"), &shm, Some("tmpfs"), safe, Some("mode=1777,size=65536k")).context("mount /dev/shm")
+    for path in MASKED {
+        let part = inside(path);
+        if part.is_dir() {
+            mount(Some("nothing"), &part, Some("tmpfs"), safe | MsFlags::MS_RDONLY, None::<&str>)
+                .with_context(|| format!("hide {path}"))?;
+        } else if part.exists() {
+            sandbox::bind(&root.join("dev/null"), &part).with_context(|| format!("hide {path}"))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! bpm as this director plays it: `/var/vcap/jobs/bpm/bin/bpm` inside an instance is a shim that comes
-//! here. `start`, `stop`, `pid`, `list` and `logs` as bpm has them, without cgroups and seccomp.
-//! docs/local-director.md#bpm
+//! here. `start`, `stop`, `pid`, `list` and `logs` as bpm has them, in containers of our own ([`container`], without
+//! a filter of system calls) or by real runc ([`runc`]). docs/local-director.md#bpm
 
+pub mod cgroup;
 pub mod config;
 pub mod container;
 pub mod mounts;
+pub mod oci;
+pub mod runc;
+pub mod seccomp;
+pub mod size;
 pub mod vcap;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,15 +22,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use self::config::{JobConfig, Process};
+use self::config::{ConfigError, JobConfig, Process};
 use self::container::Container;
+use self::runc::Runc;
 use self::vcap::Vcap;
-use super::process;
+use super::model::BpmRunner;
+use super::{process, sandbox};
 use crate::atomic_file::{self, Stored};
 use crate::{journal, report};
 
@@ -50,7 +57,18 @@ pub struct Unit {
     pub process: String,
 }
 
-/// The init of a running container. The start time guards against another process with its pid.
+/// What became of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// There is none.
+    Absent,
+    /// Its init runs under this pid, as the machine counts.
+    Running(i32),
+    /// It ended by itself, and nobody cleared it away yet.
+    Ended,
+}
+
+/// The init of a running container of our own. The start time guards against another process with its pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Running {
     pid: i32,
@@ -63,25 +81,34 @@ impl Unit {
     }
 
     fn record(&self) -> PathBuf {
-        format!("/var/vcap/sys/run/bpm-runc/{}/{}.json", self.job, self.process).into()
+        self.pidfile().with_extension("json")
     }
 
-    fn rootfs(&self) -> PathBuf {
-        format!("/var/vcap/data/bpm/bundles/{}/{}/rootfs", self.job, self.process).into()
+    fn bundle(&self) -> PathBuf {
+        format!("/var/vcap/data/bpm/bundles/{}/{}", self.job, self.process).into()
     }
 
     fn log(&self, name: &str) -> PathBuf {
         format!("/var/vcap/sys/log/{}/{name}.log", self.job).into()
     }
 
-    fn config(&self) -> Result<(JobConfig, Process)> {
+    fn id(&self) -> String {
+        runc::container_id(&self.job, &self.process)
+    }
+
+    fn groups(&self) -> Result<cgroup::Name> {
+        let instance = fs::read_to_string("/var/vcap/instance/id").context("read who this instance is")?;
+        Ok(cgroup::Name::of(&instance, &self.id()))
+    }
+
+    fn config(&self) -> Result<Process> {
         let path = format!("/var/vcap/jobs/{}/config/bpm.yml", self.job);
         let config = JobConfig::read(Path::new(&path), &self.job)
             .map_err(|error| anyhow!("failed to parse job configuration: {error}"))?;
-        let process = config.process(&self.process).cloned().ok_or_else(|| {
-            anyhow!("process \"{}\" not present in job configuration ({path})", self.process)
-        })?;
-        Ok((config, process))
+        config
+            .process(&self.process)
+            .cloned()
+            .ok_or_else(|| anyhow!("process \"{}\" not present in job configuration ({path})", self.process))
     }
 
     /// One start or stop at a time, as with bpm: a start waits until a stop has finished.
@@ -95,83 +122,187 @@ impl Unit {
             .map_err(|(_, error)| anyhow!("lock {}: {error}", path.display()))
     }
 
-    fn running(&self) -> Result<Option<Running>> {
+    /// What became of its container, whoever ran it: the deployment may have another runner by now.
+    fn seen(&self) -> Result<(BpmRunner, Seen)> {
         let record = atomic_file::read_json::<Running>(&self.record(), RECORD_BYTES_MAX)
             .with_context(|| format!("read {}", self.record().display()))?;
-        Ok(match record {
-            Stored::Present(record) if process::is_same_and_alive(record.pid, record.started) => Some(record),
+        let seen = match record {
+            Stored::Present(record) if process::is_same_and_alive(record.pid, record.started) => {
+                Seen::Running(record.pid)
+            }
             // Torn after a power loss, or of a container that ended: bpm cleans up and starts anew.
-            Stored::Present(_) | Stored::Absent | Stored::Unusable(_) => None,
-        })
+            Stored::Present(_) | Stored::Unusable(_) => Seen::Ended,
+            Stored::Absent if runc::knows(&self.id()) => {
+                return Ok((BpmRunner::Runc, Runc::find()?.seen(&self.id())?));
+            }
+            Stored::Absent => Seen::Absent,
+        };
+        Ok((BpmRunner::Namespaces, seen))
     }
 
-    fn forget(&self) -> Result<()> {
-        for path in [self.record(), self.pidfile()] {
+    /// Ends what is left of the container and forgets it.
+    fn remove(&self, runner: BpmRunner, seen: Seen) -> Result<()> {
+        match (runner, seen) {
+            (BpmRunner::Runc, Seen::Running(_) | Seen::Ended) => Runc::find()?.delete(&self.id())?,
+            (BpmRunner::Namespaces, Seen::Running(pid)) => {
+                // Ignored: it may have ended by itself; the condition tells.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                if !process::wait_until(KILL_WAIT, || !process::is_alive(pid)) {
+                    bail!("{} did not end after SIGKILL", self.process);
+                }
+            }
+            (BpmRunner::Namespaces, Seen::Ended) | (_, Seen::Absent) => {}
+        }
+        cgroup::remove(&self.groups()?)?;
+        for path in [self.record(), self.pidfile(), self.bundle().join("config.json")] {
             if path.exists() {
                 atomic_file::remove(&path).with_context(|| format!("remove {}", path.display()))?;
             }
         }
+        remove_empty(&self.bundle());
         Ok(())
     }
+}
+
+/// Removes directories that hold nothing but directories: the mount points of a container's root. Never a file, so
+/// that a mount which is still there loses nothing.
+fn remove_empty(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    // Ignored: what stays is used again by the next start.
+    let _ = fs::remove_dir(directory);
 }
 
 /// `bpm start`: nothing if it runs already, else a fresh container.
 ///
 /// Returns what an operator should be warned of.
-pub fn start(unit: &Unit) -> Result<Vec<String>> {
+pub fn start(unit: &Unit, runner: BpmRunner) -> Result<Vec<String>> {
     let _lock = unit.lock()?;
-    let (_, process) = unit.config()?;
-    if unit.running()?.is_some() {
-        return Ok(Vec::new());
+    let process = unit.config()?;
+    match unit.seen() {
+        Ok((_, Seen::Running(_))) => return Ok(Vec::new()),
+        Ok((earlier, seen)) => unit.remove(earlier, seen).context("failed to clean up stale job-process")?,
+        Err(error) => {
+            journal::warn("failed-getting-job", &serde_json::json!({"why": report::chain(&error)}));
+            Runc::find()?.delete_torn(&unit.id()).context("failed to clean up stale job-process")?;
+        }
     }
-    unit.forget()?;
-    launch(unit, &process).context("failed to start job-process")
+    launch(unit, &process, runner).context("failed to start job-process")
 }
 
-fn launch(unit: &Unit, process: &Process) -> Result<Vec<String>> {
+fn launch(unit: &Unit, process: &Process, runner: BpmRunner) -> Result<Vec<String>> {
     let vcap = Vcap::find()?;
     system_files(unit, process, vcap).context("failed to create system files")?;
-    journal::append_to(open_log(&unit.log("bpm"), None)?);
+    journal::append_to(open_log(&unit.log("bpm"), vcap)?);
     journal::info("starting", &serde_json::json!({"job": unit.job, "process": unit.process}));
     let (stdout, stderr) = (
-        open_log(&unit.log(&format!("{}.stdout", unit.process)), Some(vcap))?,
-        open_log(&unit.log(&format!("{}.stderr", unit.process)), Some(vcap))?,
+        open_log(&unit.log(&format!("{}.stdout", unit.process)), vcap)?,
+        open_log(&unit.log(&format!("{}.stderr", unit.process)), vcap)?,
     );
-    let (open_files, mut warnings) = affordable_open_files(unit, process.limits.open_files)?;
-    warnings.extend(not_played(unit, process)?);
+    refuse(unit, process, runner)?;
+    let limits = group_limits(process)?;
+    let (mut container, mut warnings) = describe(unit, process, vcap)?;
+    let runc = match runner {
+        BpmRunner::Namespaces => {
+            let made = cgroup::make(&unit.groups()?, limits)?;
+            container.groups = made.join;
+            let told = |(limit, why)| format!("{}: limits.{limit} is not enforced: {why}", unit.process);
+            warnings.extend(made.missing.into_iter().map(told));
+            None
+        }
+        BpmRunner::Runc => {
+            let runc = Runc::find()?;
+            bundle(unit, process, &mut container, limits, &runc)?;
+            Some(runc)
+        }
+    };
     for warning in &warnings {
         journal::warn("limits differ from production", &serde_json::json!({"why": warning}));
     }
-    let env = mounts::environment(&unit.job, process);
-    if !process.hooks.pre_start.is_empty() {
-        run_hook(&process.hooks.pre_start, &env, &stdout, &stderr).context("prestart hook failed")?;
+    if let Some(hooks) = &process.hooks {
+        run_hook(&hooks.pre_start, &container.env, &stdout, &stderr).context("prestart hook failed")?;
     }
-    let mut argv = vec![process.executable.clone()];
-    argv.extend(process.args.iter().cloned());
-    let workdir = Some(process.workdir.clone()).filter(|workdir| !workdir.is_empty());
-    let container = Container {
-        rootfs: unit.rootfs().display().to_string(),
-        mounts: mounts::mounts(&unit.job, process),
-        argv,
-        env,
-        workdir: workdir.unwrap_or_else(|| format!("/var/vcap/jobs/{}", unit.job)),
-        user: (vcap.user, vcap.group),
-        open_files,
-        core_file_size: process.limits.core_file_size,
-    };
+    match runc {
+        Some(runc) => runc.run(&unit.id(), &unit.bundle(), &unit.pidfile(), stdout, stderr)?,
+        None => run(unit, &container, stdout, stderr)?,
+    }
+    journal::info("started", &serde_json::json!({"process": unit.process, "runner": runner.word()}));
+    Ok(warnings)
+}
+
+/// Runs a container of our own.
+fn run(unit: &Unit, container: &Container, stdout: File, stderr: File) -> Result<()> {
     let pid = container.launch(stdout, stderr)?;
     // Gone again already: monit will see a dead pid, as it does with bpm.
     let started = process::stat(pid).map_or(0, |stat| stat.started);
     atomic_file::write_json(&unit.record(), &Running { pid, started }, 0o600)
         .with_context(|| format!("write {}", unit.record().display()))?;
     atomic_file::write(&unit.pidfile(), format!("{pid}\n").as_bytes(), 0o644)
-        .with_context(|| format!("write {}", unit.pidfile().display()))?;
-    journal::info("started", &serde_json::json!({"process": unit.process, "pid": pid}));
-    Ok(warnings)
+        .with_context(|| format!("write {}", unit.pidfile().display()))
 }
 
-/// The hook runs outside the container, as root, with the container's environment.
+/// Writes what runc reads of a container.
+fn bundle(
+    unit: &Unit,
+    process: &Process,
+    container: &mut Container,
+    limits: cgroup::Limits,
+    runc: &Runc,
+) -> Result<()> {
+    // runc knows no mounts that may be missing.
+    container.mounts.retain(|mount| !mount.optional || Path::new(&mount.source).exists());
+    let extras = oci::Extras {
+        init: &runc.init(),
+        capabilities: &process.capabilities,
+        limits,
+        counts_swap: cgroup::counts_swap()?,
+        groups: &unit.groups()?.path().display().to_string(),
+    };
+    runc::write_bundle(&unit.bundle(), &oci::config(container, &extras)).context("bundle build failure")
+}
+
+/// What is to run, as far as all runners have it, and where it differs from what `bpm.yml` says.
+fn describe(unit: &Unit, process: &Process, vcap: Vcap) -> Result<(Container, Vec<String>)> {
+    let limits = &process.limits;
+    let mut warnings = Vec::new();
+    let mut afford = |name: &str, resource: Resource, wanted: Option<u64>| {
+        let limit = affordable(resource, wanted).with_context(|| format!("read the limit of {name}"))?;
+        if let (Some(limit), Some(wanted)) = (limit, wanted.filter(|wanted| limit != Some(*wanted))) {
+            warnings.push(format!(
+                "{}: limits.{name} is {limit} instead of {wanted}, the most this machine allows",
+                unit.process
+            ));
+        }
+        anyhow::Ok(limit)
+    };
+    let open_files = afford("open_files", Resource::RLIMIT_NOFILE, limits.open_files)?;
+    let core_file_size = afford("core_file_size", Resource::RLIMIT_CORE, limits.core_file_size)?;
+    let mut argv = vec![process.executable.clone()];
+    argv.extend(process.args.iter().cloned());
+    let workdir = Some(process.workdir.clone()).filter(|workdir| !workdir.is_empty());
+    let container = Container {
+        rootfs: unit.bundle().join("rootfs").display().to_string(),
+        mounts: mounts::mounts(&unit.job, process),
+        argv,
+        env: mounts::environment(&unit.job, process),
+        workdir: workdir.unwrap_or_else(|| format!("/var/vcap/jobs/{}", unit.job)),
+        user: (vcap.user, vcap.group),
+        open_files,
+        core_file_size,
+        groups: Vec::new(),
+    };
+    Ok((container, warnings))
+}
+
+/// The hook runs outside the container, as root, with the container's environment and the caller's directory.
 fn run_hook(hook: &str, env: &[(String, String)], stdout: &File, stderr: &File) -> Result<()> {
+    if hook.is_empty() {
+        // `hooks` without a hook that bpm knows: its words.
+        bail!("exec: no command");
+    }
     let status = Command::new(hook)
         .env_clear()
         .envs(env.iter().cloned())
@@ -186,143 +317,179 @@ fn run_hook(hook: &str, env: &[(String, String)], stdout: &File, stderr: &File) 
 /// Directories bpm makes at each start, with its owners and modes.
 fn system_files(unit: &Unit, process: &Process, vcap: Vcap) -> Result<()> {
     let job = &unit.job;
-    directory(Path::new("/var/vcap/sys/run/bpm"), 0o700, None)?;
-    for path in [unit.pidfile(), unit.record()] {
-        directory(path.parent().expect("both have a directory"), 0o700, None)?;
+    let pidfile = unit.pidfile();
+    make(pidfile.parent().context("a pidfile lies in a directory")?, 0o700)?;
+    make(&unit.bundle(), 0o700)?;
+    make(&unit.bundle().join("rootfs"), 0o755)?;
+    for volume in &process.additional_volumes {
+        let path = Path::new(&volume.path);
+        if volume.shared {
+            sandbox::share(path)?;
+        }
+        if volume.mount_only {
+            continue;
+        }
+        if path.is_dir() {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+                .with_context(|| format!("make {} vcap's alone", volume.path))?;
+        } else if !path.exists() {
+            make(path, 0o700)?;
+        }
+        give(path, vcap)?;
     }
-    directory(&unit.rootfs(), 0o755, None)?;
-    directory(Path::new(&format!("/var/vcap/sys/log/{job}")), 0o750, Some(vcap))?;
-    directory(Path::new(&format!("/var/vcap/sys/run/{job}")), 0o700, Some(vcap))?;
-    directory(Path::new(&format!("/var/vcap/data/{job}")), 0o700, Some(vcap))?;
-    directory(Path::new(&format!("/var/vcap/data/{job}/tmp")), 0o700, Some(vcap))?;
+    let mut own = vec![format!("/var/vcap/sys/run/{job}"), format!("/var/vcap/data/{job}/tmp")];
+    if process.ephemeral_disk {
+        own.push(format!("/var/vcap/data/{job}"));
+    }
     if process.persistent_disk {
         if !Path::new("/var/vcap/store").exists() {
             bail!("requested persistent disk does not exist");
         }
-        directory(Path::new(&format!("/var/vcap/store/{job}")), 0o700, Some(vcap))?;
+        own.push(format!("/var/vcap/store/{job}"));
     }
-    for volume in process.additional_volumes.iter().filter(|volume| !volume.mount_only) {
-        directory(Path::new(&volume.path), 0o700, Some(vcap))?;
-    }
-    Ok(())
+    make(Path::new(&format!("/var/vcap/sys/log/{job}")), 0o750)?;
+    give(Path::new(&format!("/var/vcap/sys/log/{job}")), vcap)?;
+    own.iter().map(Path::new).try_for_each(|path| make(path, 0o700).and_then(|()| give(path, vcap)))
 }
 
-/// Makes a directory; mode and owner of this one inode are set at every start, not those of its content.
-fn directory(path: &Path, mode: u32, owner: Option<Vcap>) -> Result<()> {
-    let tell = || format!("make {}", path.display());
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).with_context(tell)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(tell)?;
-    owner.map_or(Ok(()), |vcap| chown(path, Some(vcap.user), Some(vcap.group)).with_context(tell))
+/// Makes what is missing of a path; what is there keeps its mode.
+fn make(path: &Path, mode: u32) -> Result<()> {
+    let outcome = DirBuilder::new().recursive(true).mode(mode).create(path);
+    outcome.with_context(|| format!("make {}", path.display()))
 }
 
-fn open_log(path: &Path, owner: Option<Vcap>) -> Result<File> {
+/// Gives this one inode to vcap, not what lies in it.
+fn give(path: &Path, vcap: Vcap) -> Result<()> {
+    chown(path, Some(vcap.user), Some(vcap.group)).with_context(|| format!("give {} to vcap", path.display()))
+}
+
+fn open_log(path: &Path, vcap: Vcap) -> Result<File> {
     let tell = || format!("open {}", path.display());
     // The directory belongs to vcap: no symlink laid there is followed by root.
     let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
     let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path);
     let file = file.with_context(tell)?;
-    if let Some(vcap) = owner {
-        std::os::unix::fs::fchown(&file, Some(vcap.user), Some(vcap.group)).with_context(tell)?;
-    }
+    std::os::unix::fs::fchown(&file, Some(vcap.user), Some(vcap.group)).with_context(tell)?;
     Ok(file)
 }
 
 /// The limit that can be set here. Root without `CAP_SYS_RESOURCE` cannot go beyond its own hard limit.
-fn affordable_open_files(unit: &Unit, wanted: Option<u64>) -> Result<(Option<u64>, Vec<String>)> {
-    let Some(wanted) = wanted else { return Ok((None, Vec::new())) };
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
-    if wanted <= hard {
-        return Ok((Some(wanted), Vec::new()));
-    }
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
-    if nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, soft, wanted).is_ok() {
-        return Ok((Some(wanted), Vec::new()));
-    }
-    let warning = format!(
-        "{}: limits.open_files is {hard} instead of {wanted}, the most this machine allows (ulimit -Hn)",
-        unit.process
-    );
-    Ok((Some(hard), vec![warning]))
+fn affordable(resource: Resource, wanted: Option<u64>) -> Result<Option<u64>> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let (soft, hard) = getrlimit(resource)?;
+    let can = wanted <= hard || setrlimit(resource, soft, wanted).is_ok();
+    Ok(Some(if can { wanted } else { hard }))
 }
 
-/// What production would enforce and this machine does not; what would change behaviour is refused.
-fn not_played(unit: &Unit, process: &Process) -> Result<Vec<String>> {
-    if process.exceptions.is_some() || !process.capabilities.is_empty() {
+/// What control groups limit. bpm reads the size only now, and says so in these words.
+fn group_limits(process: &Process) -> Result<cgroup::Limits> {
+    let memory = process.limits.memory.as_deref();
+    let memory = memory.map(|text| size::bytes(text).ok_or_else(|| anyhow!(size::UNREADABLE))).transpose()?;
+    let processes = process.limits.processes.and_then(|count| u64::try_from(count).ok());
+    let some = |limit: &u64| *limit > 0;
+    Ok(cgroup::Limits { memory_bytes: memory.filter(some), processes: processes.filter(some) })
+}
+
+/// What would give a process more than this director does is refused, not left out.
+fn refuse(unit: &Unit, process: &Process, runner: BpmRunner) -> Result<()> {
+    let exceptions = &process.exceptions;
+    if exceptions.privileged || exceptions.host_pid_namespace || !exceptions.unrestricted_volumes.is_empty() {
         bail!(
-            "{}: etcd-local does not play bpm's `unsafe` and `capabilities`; remove them or deploy with a Director",
+            "{}: etcd-local does not play bpm's `unsafe`; remove it or deploy with a Director",
             unit.process
         );
     }
-    let ignored =
-        [("memory", process.limits.memory.is_some()), ("processes", process.limits.processes.is_some())];
-    Ok(ignored
-        .iter()
-        .filter(|(_, set)| *set)
-        .map(|(name, _)| format!("{}: limits.{name} is not enforced on this machine", unit.process))
-        .collect())
-}
-
-/// `bpm stop`: the first signal, 15 s, SIGQUIT, 2 s, SIGKILL for all that is in the container.
-pub fn stop(unit: &Unit) -> Result<()> {
-    let _lock = unit.lock()?;
-    let (_, process) = unit.config()?;
-    let Some(running) = unit.running()? else { return unit.forget() };
-    journal::append_to(open_log(&unit.log("bpm"), None)?);
-    journal::info("stopping", &serde_json::json!({"job": unit.job, "process": unit.process}));
-    let gone = || !process::is_same_and_alive(running.pid, running.started);
-    let first = if process.shutdown_signal == "INT" { Signal::SIGINT } else { Signal::SIGTERM };
-    for (signal, wait) in [(first, TERM_WAIT), (Signal::SIGQUIT, QUIT_WAIT), (Signal::SIGKILL, KILL_WAIT)] {
-        // Ignored: it may have ended by itself; the condition tells.
-        let _ = kill(Pid::from_raw(running.pid), signal);
-        if process::wait_until(wait, gone) {
-            journal::info(
-                "stopped",
-                &serde_json::json!({"process": unit.process, "signal": signal.as_str()}),
-            );
-            return unit.forget();
-        }
-        journal::warn(
-            "failed-to-stop",
-            &serde_json::json!({"process": unit.process, "signal": signal.as_str()}),
+    if runner == BpmRunner::Namespaces && !process.capabilities.is_empty() {
+        bail!(
+            "{}: only runc gives `capabilities`; remove them, or deploy with --bpm runc or with a Director",
+            unit.process
         );
     }
-    bail!("{} did not end after SIGKILL", unit.process)
+    Ok(())
+}
+
+/// `bpm stop`: the first signal, 15 s, SIGQUIT, 2 s, SIGKILL for all that is in the container. What is not there is
+/// stopped, whatever its `bpm.yml` says; of what is there a broken one keeps it running.
+pub fn stop(unit: &Unit) -> Result<()> {
+    let _lock = unit.lock()?;
+    let (runner, seen) = unit.seen().context("failed to get job-process status")?;
+    if seen == Seen::Absent {
+        return Ok(());
+    }
+    let process = unit.config()?;
+    journal::append_to(open_log(&unit.log("bpm"), Vcap::find()?)?);
+    journal::info("stopping", &serde_json::json!({"job": unit.job, "process": unit.process}));
+    let mut left = seen;
+    if let Seen::Running(pid) = seen {
+        let first = if process.shutdown_signal == "INT" { Signal::SIGINT } else { Signal::SIGTERM };
+        if ask_to_end(unit, runner, pid, first)? {
+            left = Seen::Ended;
+        }
+    }
+    unit.remove(runner, left).context("failed to cleanup job-process")
+}
+
+/// Whether the container ended when it was asked to.
+fn ask_to_end(unit: &Unit, runner: BpmRunner, pid: i32, first: Signal) -> Result<bool> {
+    let started = process::stat(pid).map_or(0, |stat| stat.started);
+    for (signal, wait) in [(first, TERM_WAIT), (Signal::SIGQUIT, QUIT_WAIT)] {
+        // Ignored: it may have ended by itself; the condition tells.
+        let _ = match runner {
+            BpmRunner::Namespaces => kill(Pid::from_raw(pid), signal).map_err(anyhow::Error::new),
+            BpmRunner::Runc => Runc::find()?.signal(&unit.id(), signal),
+        };
+        let told = serde_json::json!({"process": unit.process, "signal": signal.as_str()});
+        if process::wait_until(wait, || !process::is_same_and_alive(pid, started)) {
+            journal::info("stopped", &told);
+            return Ok(true);
+        }
+        journal::warn("failed-to-stop", &told);
+    }
+    Ok(false)
 }
 
 /// `bpm pid`: the pid of the container's init, as the machine counts.
 pub fn pid(unit: &Unit) -> Result<i32> {
-    unit.running()?
-        .map(|running| running.pid)
-        .ok_or_else(|| anyhow!("process is not running or could not be found"))
+    match unit.seen().context("failed to get job")? {
+        (_, Seen::Running(pid)) => Ok(pid),
+        (_, Seen::Absent | Seen::Ended) => bail!("process is not running or could not be found"),
+    }
 }
 
-/// `bpm list`: every process of every job that has a `bpm.yml`.
-pub fn list() -> Result<String> {
-    let mut rows = vec![("Name".to_owned(), "Pid".to_owned(), "Status".to_owned())];
-    for entry in fs::read_dir("/var/vcap/jobs").context("list the jobs")? {
-        let job = entry.context("list the jobs")?.file_name().to_string_lossy().into_owned();
-        let path = PathBuf::from(format!("/var/vcap/jobs/{job}/config/bpm.yml"));
-        if !path.exists() {
-            continue;
-        }
-        for process in JobConfig::read(&path, &job)?.processes {
-            let unit = Unit { job: job.clone(), process: process.name };
-            let (pid, status) = match (unit.running()?, unit.record().exists()) {
-                (Some(running), _) => (running.pid.to_string(), "running"),
-                (None, true) => ("-".to_owned(), "failed"),
-                (None, false) => ("-".to_owned(), "stopped"),
+/// `bpm list`: every process of every job that has a `bpm.yml`, and what is wrong with those that cannot be read.
+pub fn list() -> Result<(String, Vec<String>)> {
+    let mut rows = vec![["Name", "Pid", "Status"].map(str::to_owned)];
+    let mut faults = Vec::new();
+    let entries = fs::read_dir("/var/vcap/jobs").context("list the jobs")?;
+    let mut jobs: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    jobs.sort();
+    for job in jobs {
+        let path = format!("/var/vcap/jobs/{job}/config/bpm.yml");
+        let config = match JobConfig::read(Path::new(&path), &job) {
+            Err(ConfigError::Unreadable(error)) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                faults.push(format!("invalid config for {job}: {error}"));
+                continue;
+            }
+            Ok(config) => config,
+        };
+        for process in config.processes {
+            let name = if process.name == job { job.clone() } else { format!("{job}.{}", process.name) };
+            let (pid, status) = match (Unit { job: job.clone(), process: process.name }).seen() {
+                Ok((_, Seen::Running(pid))) => (pid.to_string(), "running"),
+                Ok((_, Seen::Ended)) => ("-".to_owned(), "failed"),
+                // What runc cannot read is not in its own list either.
+                Ok((_, Seen::Absent)) | Err(_) => ("-".to_owned(), "stopped"),
             };
-            rows.push((unit.process, pid, status.to_owned()));
+            rows.push([name, pid, status.to_owned()]);
         }
     }
-    rows[1..].sort();
-    let width = |column: fn(&(String, String, String)) -> &String| {
-        rows.iter().map(|row| column(row).len()).max().unwrap_or(0)
-    };
-    let (name, pid) = (width(|row| &row.0), width(|row| &row.1));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let (name, pid) = (width(0), width(1));
     let lines: Vec<String> =
-        rows.iter().map(|row| format!("{:name$}  {:pid$}  {}", row.0, row.1, row.2)).collect();
-    Ok(lines.join("\n"))
+        rows.iter().map(|row| format!("{:name$} {:pid$} {}", row[0], row[1], row[2])).collect();
+    Ok((lines.join("\n"), faults))
 }
 
 /// `bpm logs`: becomes `tail`.

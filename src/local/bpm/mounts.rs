@@ -8,6 +8,7 @@ use super::config::Process;
 
 /// One directory or file of the machine inside the container, at the same path unless `target` says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of a mount")]
 pub struct Mount {
     /// Where it is seen.
     pub target: String,
@@ -19,6 +20,8 @@ pub struct Mount {
     pub executable: bool,
     /// Whether it may be missing on the machine.
     pub optional: bool,
+    /// Whether what is mounted below the source is shown too.
+    pub recursive: bool,
 }
 
 impl Mount {
@@ -29,6 +32,7 @@ impl Mount {
             writable: false,
             executable: false,
             optional: false,
+            recursive: false,
         }
     }
 
@@ -44,6 +48,10 @@ impl Mount {
         Self { optional: true, ..self }
     }
 
+    fn recursive(self) -> Self {
+        Self { recursive: true, ..self }
+    }
+
     fn from(self, source: &str) -> Self {
         Self { source: source.to_owned(), ..self }
     }
@@ -54,26 +62,28 @@ impl Mount {
 pub fn mounts(job: &str, process: &Process) -> Vec<Mount> {
     let data = format!("/var/vcap/data/{job}");
     let tmp = format!("{data}/tmp");
-    let system = ["/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr"];
+    let system = ["/bin", "/lib", "/lib64", "/sbin", "/usr"];
     let resolvers = ["/run/resolvconf", "/run/systemd/resolve"];
     let mut all: Vec<Mount> = Vec::new();
     all.extend(system.map(|path| Mount::of(path).executable().optional()));
+    // bpm does not look below; here the hosts file and profile.d of an instance are mounts.
+    all.push(Mount::of("/etc").executable().recursive());
     all.extend(resolvers.map(|path| Mount::of(path).optional()));
     all.push(Mount::of(&format!("/var/vcap/jobs/{job}")).executable());
     all.push(Mount::of("/var/vcap/packages").executable());
     all.push(Mount::of("/var/vcap/data/packages").executable());
-    all.push(Mount::of(&format!("/var/vcap/sys/log/{job}")).writable());
-    all.extend(["/tmp", "/var/tmp", &tmp].map(|path| Mount::of(path).from(&tmp).writable()));
+    all.push(Mount::of(&format!("/var/vcap/sys/log/{job}")).writable().recursive());
+    all.extend(["/tmp", "/var/tmp", &tmp].map(|path| Mount::of(path).from(&tmp).writable().recursive()));
     if process.ephemeral_disk {
-        all.push(Mount::of(&data).writable());
+        all.push(Mount::of(&data).writable().recursive());
     }
     if process.persistent_disk {
-        all.push(Mount::of(&format!("/var/vcap/store/{job}")).writable());
+        all.push(Mount::of(&format!("/var/vcap/store/{job}")).writable().recursive());
     }
     all.extend(process.additional_volumes.iter().map(|volume| Mount {
         writable: volume.writable,
         executable: volume.allow_executions,
-        ..Mount::of(&volume.path)
+        ..Mount::of(&volume.path).recursive()
     }));
     let mut chosen: Vec<Mount> = Vec::new();
     for mount in all {
@@ -84,6 +94,21 @@ pub fn mounts(job: &str, process: &Process) -> Vec<Mount> {
     chosen.sort_by_key(|mount| mount.target.matches('/').count());
     chosen
 }
+
+/// What is hidden in a container besides: files are empty, directories too.
+pub const MASKED: [&str; 7] = [
+    "/etc/sv",
+    "/proc/kcore",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+];
+
+/// What of `/proc` can be read only.
+pub const READ_ONLY: [&str; 6] =
+    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The container's environment: what `bpm.yml` says and bpm's four defaults, nothing inherited.
 pub fn environment(job: &str, process: &Process) -> Vec<(String, String)> {

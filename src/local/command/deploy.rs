@@ -110,7 +110,8 @@ fn note_choices(session: &Session, typed: &Deploy, deployment: &Deployment, rele
         release.clone_into(&mut record.release);
         (record.packages, record.vars_store) = (packages, vars_store);
     })?;
-    session.choose_cycle(deployment)
+    session.choose_cycle(deployment)?;
+    session.choose_runner(deployment)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one variable that etcd-local reads, told in --help")]

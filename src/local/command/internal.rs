@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::local::bpm::container::{self, CONTAINER};
 use crate::local::bpm::{self, BPM, Logs, Unit};
 use crate::local::layout::InstanceDir;
+use crate::local::model::BpmRunner;
 use crate::local::monit::{MONIT, Request, SUPERVISE, Which, client};
 use crate::local::sandbox;
 use crate::report::{self, Exit};
@@ -44,7 +45,7 @@ pub fn run(typed: &Internal) -> Result<Exit> {
         Internal::Enter(typed) => enter(typed),
         Internal::Supervise(typed) => supervise(typed),
         Internal::Container => Ok(Exit::Code(container::main())),
-        Internal::Bpm(typed) => play_bpm(typed),
+        Internal::Bpm(typed) => Ok(play_bpm(typed)),
         Internal::Monit(typed) => play_monit(typed),
     }
 }
@@ -78,6 +79,9 @@ pub struct Supervise {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: bpm logs etcd -f")]
 pub struct Bpm {
+    /// Who runs what is started
+    #[arg(long, value_enum)]
+    runner: Option<BpmRunner>,
     #[command(subcommand)]
     verb: BpmVerb,
 }
@@ -114,15 +118,16 @@ enum BpmVerb {
 #[derive(Debug, Args)]
 struct BpmUnit {
     /// Name of the job
-    job: String,
+    job: Option<String>,
     /// Name of the process, if not that of the job
     #[arg(short, long)]
     process: Option<String>,
 }
 
-impl From<&BpmUnit> for Unit {
-    fn from(typed: &BpmUnit) -> Self {
-        Self { job: typed.job.clone(), process: typed.process.clone().unwrap_or_else(|| typed.job.clone()) }
+impl BpmUnit {
+    fn unit(&self) -> Result<Unit> {
+        let job = self.job.clone().ok_or_else(|| anyhow!("must specify a job"))?;
+        Ok(Unit { process: self.process.clone().unwrap_or_else(|| job.clone()), job })
     }
 }
 
@@ -182,23 +187,41 @@ fn supervise(typed: &Supervise) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Plays bpm.
-fn play_bpm(typed: &Bpm) -> Result<Exit> {
+/// Plays bpm, whose errors begin and end as its own do.
+fn play_bpm(typed: &Bpm) -> Exit {
+    match answer_as_bpm(typed) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("Error: {}", report::chain(&error));
+            Exit::Failed
+        }
+    }
+}
+
+fn answer_as_bpm(typed: &Bpm) -> Result<()> {
     match &typed.verb {
-        BpmVerb::Start(unit) => bpm::start(&unit.into()).and_then(|warnings| bpm::tell(&warnings))?,
-        BpmVerb::Stop(unit) => bpm::stop(&unit.into())?,
-        BpmVerb::Pid(unit) => bpm::answer(&bpm::pid(&unit.into())?.to_string())?,
-        BpmVerb::List => bpm::answer(&bpm::list()?)?,
+        BpmVerb::Start(unit) => {
+            let warnings = bpm::start(&unit.unit()?, typed.runner.unwrap_or_default())?;
+            bpm::tell(&warnings)
+        }
+        BpmVerb::Stop(unit) => bpm::stop(&unit.unit()?),
+        BpmVerb::Pid(unit) => bpm::answer(&bpm::pid(&unit.unit()?)?.to_string()),
+        BpmVerb::List => {
+            let (table, faults) = bpm::list()?;
+            for fault in faults {
+                eprintln!("{fault}");
+            }
+            bpm::answer(&table)
+        }
         BpmVerb::Logs { unit, all, err, follow, lines } => {
             let which = match (all, err) {
                 (true, _) => Logs::Both,
                 (false, true) => Logs::Stderr,
                 (false, false) => Logs::Stdout,
             };
-            return Err(bpm::logs(&unit.into(), which, *follow, *lines));
+            Err(bpm::logs(&unit.unit()?, which, *follow, *lines))
         }
     }
-    Ok(Exit::Done)
 }
 
 /// Plays monit.

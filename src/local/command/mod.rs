@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::bpm::runc::Runc;
 use super::bpm::vcap::Vcap;
 use super::console::Console;
 use super::director::Director;
 use super::layout::StateDir;
 use super::manifest::Manifest;
-use super::model::{Identity, NetworkMode};
+use super::model::{BpmRunner, Identity, NetworkMode};
 use super::preparation::{self, Prepared};
 use super::slug::Slug;
 use super::state::{self, Deployment, Lock};
@@ -52,6 +53,8 @@ pub struct Session {
     pub monit_cycle: Option<Duration>,
     /// `--network`.
     pub network: Option<NetworkMode>,
+    /// `--bpm`.
+    pub bpm: Option<BpmRunner>,
 }
 
 impl Session {
@@ -129,6 +132,16 @@ impl Session {
         };
         let chosen_ms = u64::try_from(chosen.as_millis()).context("the monit cycle is too long")?;
         if chosen_ms == now { Ok(()) } else { deployment.change(|record| record.monit_cycle_ms = chosen_ms) }
+    }
+
+    /// Notes `--bpm`; what it needs must be there.
+    fn choose_runner(&self, deployment: &Deployment) -> Result<()> {
+        let now = deployment.record().bpm;
+        let chosen = self.bpm.unwrap_or(now);
+        if chosen == BpmRunner::Runc {
+            Runc::find()?;
+        }
+        if chosen == now { Ok(()) } else { deployment.change(|record| record.bpm = chosen) }
     }
 
     /// Runs `act` as a numbered task and tells how it went.

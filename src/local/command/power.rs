@@ -64,6 +64,7 @@ pub fn run(session: &Session, typed: &Power) -> Result<()> {
     session.console.confirm()?;
     let _lock = session.lock(typed.verb.word())?;
     session.choose_cycle(&deployment)?;
+    session.choose_runner(&deployment)?;
     let scripts = Scripts { skip_drain: typed.skip_drain, force: false };
     if typed.no_converge {
         note_desired(&deployment, typed.verb, &chosen)?;

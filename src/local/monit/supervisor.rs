@@ -23,7 +23,7 @@ use super::config::{self, Program, Service};
 use super::{Answer, Request, ServiceState, Status, Which};
 use crate::atomic_file;
 use crate::journal;
-use crate::local::bpm::WARNING_PREFIX;
+use crate::local::bpm::{WARNING_PREFIX, cgroup};
 use crate::local::layout::InstanceDir;
 use crate::local::{process, sandbox};
 
@@ -114,7 +114,8 @@ impl Supervisor {
             if wait.is_zero() {
                 if !self.instance.root().exists() {
                     // Nobody could ever stop it otherwise.
-                    return self.home.switch_off(SWITCH_OFF_WAIT);
+                    self.home.switch_off(SWITCH_OFF_WAIT)?;
+                    return cgroup::remove_all(&self.instance.id());
                 }
                 self.look();
                 next_look = Instant::now() + self.cycle;
