@@ -59,6 +59,7 @@ pub struct Lab {
     disk_mib: u32,
     properties: Vec<(String, String)>,
     network: Option<&'static str>,
+    bpm: Option<&'static str>,
     ops: Vec<String>,
     /// How much of each instance's story was read.
     read: RefCell<std::collections::BTreeMap<String, usize>>,
@@ -74,6 +75,7 @@ impl Lab {
             disk_mib: 1024,
             properties: Vec::new(),
             network: None,
+            bpm: None,
             ops: Vec::new(),
             read: RefCell::default(),
             over: Cell::new(false),
@@ -98,6 +100,13 @@ impl Lab {
     /// Each instance in a network namespace of its own.
     pub fn in_namespaces(mut self) -> Self {
         self.network = Some("namespaces");
+        self
+    }
+
+    /// Processes under bpm run by `namespaces` or `runc`.
+    #[allow(dead_code, reason = "for spec/bpm.rs")]
+    pub fn with_bpm(mut self, runner: &'static str) -> Self {
+        self.bpm = Some(runner);
         self
     }
 
@@ -159,6 +168,7 @@ impl Lab {
         fs::write(&ops, text).expect("write the ops file");
         let mut command = self.command(&["--monit-cycle", "0.2", "deploy"]);
         command.args(self.network.iter().flat_map(|network| ["--network", *network]));
+        command.args(self.bpm.iter().flat_map(|runner| ["--bpm", *runner]));
         command.arg(fixture().join("deployment/recorder.yml")).arg("-o").arg(ops);
         command.arg("--packages").arg(self.directory.path().join("built")).args(flags);
         command

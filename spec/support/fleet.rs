@@ -62,6 +62,8 @@ pub struct Fleet {
     variables: Vec<String>,
     monit_cycle: Option<String>,
     network: Option<&'static str>,
+    bpm: Option<&'static str>,
+    soft_open_files: Option<u32>,
     deleted: Cell<bool>,
 }
 
@@ -75,6 +77,8 @@ impl Fleet {
             variables: Vec::new(),
             monit_cycle: None,
             network: None,
+            bpm: None,
+            soft_open_files: None,
             deleted: Cell::new(false),
         };
         fleet.set_ops(ops);
@@ -91,6 +95,18 @@ impl Fleet {
     /// [cut off](Self::cut) from them.
     pub fn in_namespaces(mut self) -> Self {
         self.network = Some("namespaces");
+        self
+    }
+
+    /// Processes under bpm run by `namespaces` or `runc`.
+    pub fn with_bpm(mut self, runner: &'static str) -> Self {
+        self.bpm = Some(runner);
+        self
+    }
+
+    /// What `etcd-local` starts inherits this soft limit of open files, as from many a monit.
+    pub fn with_soft_open_files(mut self, limit: u32) -> Self {
+        self.soft_open_files = Some(limit);
         self
     }
 
@@ -157,12 +173,21 @@ impl Fleet {
 
     /// `etcd-local` with this fleet's state.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-local"));
+        let program = env!("CARGO_BIN_EXE_etcd-local");
+        let mut command = match self.soft_open_files {
+            None => Command::new(program),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -S -n {limit} && exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         command
             .args(["-d", "etcd", "-n", "--state-dir"])
             .arg(self.state_dir())
             .args(self.monit_cycle.iter().flat_map(|seconds| ["--monit-cycle", seconds.as_str()]))
             .args(self.network.iter().flat_map(|network| ["--network", *network]))
+            .args(self.bpm.iter().flat_map(|runner| ["--bpm", *runner]))
             .args(arguments)
             .env("ETCD_LOCAL_PACKAGES", packages())
             .env("PATH", path())
