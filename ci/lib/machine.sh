@@ -25,6 +25,13 @@ has_well_known_protos() {
   [[ -f $directory/include/google/protobuf/timestamp.proto ]]
 }
 
+# Those without which only the containers of production are not tried (`etcd-local --bpm runc`): bpm's runtime and
+# its init. Not every apt has them, and everything else works without.
+missing_container_packages() {
+  command -v runc >/dev/null || [[ -x /usr/sbin/runc ]] || echo runc
+  command -v tini >/dev/null || echo tini
+}
+
 # update_packages: the lists of packages; root's business.
 update_packages() {
   local -a as_root=()
@@ -34,31 +41,65 @@ update_packages() {
 
 # Installs what is missing; touches the package lists only then.
 install_packages() {
-  local -a missing as_root=()
+  local -a missing optional as_root=()
   readarray -t missing < <(missing_packages | tr ' ' '\n')
-  if ((${#missing[@]} == 0)); then
+  readarray -t optional < <(missing_container_packages)
+  if ((${#missing[@]} == 0 && ${#optional[@]} == 0)); then
     say "Debian packages: nothing missing"
     return
   fi
-  command -v apt-get >/dev/null ||
-    die "this machine lacks ${missing[*]} (Debian's names)" \
-      "the crate and etcd-local need them, and there is no apt-get to install them with" \
-      "install them with this machine's package manager, then run ci/setup again"
+  if ! command -v apt-get >/dev/null; then
+    ((${#missing[@]} == 0)) ||
+      die "this machine lacks ${missing[*]} (Debian's names)" \
+        "the crate and etcd-local need them, and there is no apt-get to install them with" \
+        "install them with this machine's package manager, then run ci/setup again"
+    without_containers "there is no apt-get to install ${optional[*]} with"
+    return
+  fi
   if ((EUID != 0)); then
-    command -v sudo >/dev/null ||
-      die "the Debian packages ${missing[*]} are missing" \
-        "installing them needs root, and there is no sudo" \
-        "run as root: apt-get install ${missing[*]}"
+    if ! command -v sudo >/dev/null; then
+      ((${#missing[@]} == 0)) ||
+        die "the Debian packages ${missing[*]} are missing" \
+          "installing them needs root, and there is no sudo" \
+          "run as root: apt-get install ${missing[*]}"
+      without_containers "installing ${optional[*]} needs root, and there is no sudo"
+      return
+    fi
     as_root=(sudo)
   fi
-  say "Debian packages: installing ${missing[*]}"
-  quietly update_packages ||
-    say "Debian packages: the lists could not be updated; trying with those at hand"
-  quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends "${missing[@]}" ||
-    die "apt-get could not install ${missing[*]}" \
-      "the crate and etcd-local need them" \
-      "read apt's words above, then run ci/setup again"
+  # For what can be done without, only when apt never heard of it because it has no lists yet.
+  if ((${#missing[@]} > 0)) || ! has_package_lists; then
+    quietly update_packages ||
+      say "Debian packages: the lists could not be updated; trying with those at hand"
+  fi
+  if ((${#missing[@]} > 0)); then
+    say "Debian packages: installing ${missing[*]}"
+    quietly apt_install "${missing[@]}" ||
+      die "apt-get could not install ${missing[*]}" \
+        "the crate and etcd-local need them" \
+        "read apt's words above, then run ci/setup again"
+  fi
+  if ((${#optional[@]} > 0)); then
+    say "Debian packages: installing ${optional[*]}"
+    quietly apt_install "${optional[@]}" ||
+      without_containers "apt-get could not install ${optional[*]}"
+  fi
+}
+
+has_package_lists() {
+  compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null
+}
+
+# apt_install PACKAGE...
+apt_install() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends "$@"
+}
+
+# without_containers WHY: said loudly, and no failure.
+without_containers() {
+  say "SKIPPED: containers as in production will not be tried: $1"
+  say "         etcd-local --bpm runc and half of spec/bpm.rs need Debian's runc and tini; all else works"
 }
 
 # Rust is the developer's own: said, never installed.
