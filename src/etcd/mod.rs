@@ -13,5 +13,6 @@ pub mod member;
 pub mod mutex;
 pub mod process;
 pub mod quorum;
+pub mod renewal;
 pub mod tls;
 pub mod version;

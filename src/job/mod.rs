@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub mod config;
+pub mod lifetime;
 pub mod paths;
 pub mod properties;
 pub mod reach;

@@ -41,6 +41,7 @@ use crate::etcd::id::MemberId;
 use crate::etcd::process::{Ended, EtcdProcess};
 use crate::etcd::{binary, http};
 use crate::job::config::JobConfig;
+use crate::job::lifetime::Watched;
 use crate::job::paths::Paths;
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::records;
@@ -73,6 +74,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         news: Arc::new(Notify::new()),
         as_peer: reach.as_peer.clone(),
         paths: paths.clone(),
+        certificates: Arc::new(Watched::new(paths.config())),
     };
     let validation = Validation::new(paths);
     let launcher = Launcher {
