@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use given::{Ca, replace};
 use support::fleet::{Fleet, repository};
 use support::load::{Load, Report, assert_nothing_lost, write_once};
-use support::trouble::property;
+use support::trouble::{id_of, property};
 
 const BOOTSTRAP: &str = "bootstrap.yml";
 const SINGLE: &str = "single-node.yml";
@@ -213,26 +213,21 @@ fn a_ca_replaced_in_one_step_stops_at_the_first_member_and_going_back_repairs_it
         fleet.forget_variables(forgotten);
         let refused = fleet.deploy().failed();
         assert!(refused.text().contains("pre-start"), "{}", refused.text());
-        let log = fleet.log(&slugs[0], "pre-start.stderr.log");
-        let said = log.rsplit_once("error: ").expect("a complaint").1;
-        for word in [words, "do not trust each other", "not started", "docs/certificates.md#one-step"] {
+        let log = |slug: &str| fleet.log(slug, "pre-start.stderr.log");
+        let (stopped, others): (Vec<&String>, Vec<&String>) =
+            slugs.iter().partition(|slug| log(slug).contains("do not trust each other"));
+        assert_eq!(stopped.len(), 1, "the deploy went on: {}", fleet.log_all("pre-start.stderr.log"));
+        let said = log(stopped[0]);
+        let said = said.rsplit_once("error: ").expect("a complaint").1;
+        for word in [words, "it is not started", "docs/certificates.md#one-step"] {
             assert!(said.contains(word), "{word:?} is missing: {said}");
         }
         // The others were not touched, and are a quorum.
-        let seen = fleet.status_from(&slugs[1]);
-        let ready = |seen: &Value| {
-            let instances = seen["instances"].as_array().unwrap().clone();
-            instances
-                .iter()
-                .map(|one| one["ready"]["Ok"].is_null() && one["ready"].get("Ok").is_some())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(ready(&seen), [false, true, true], "{seen:#}");
-        for other in &slugs[1..] {
-            assert!(
-                !fleet.log(other, "pre-start.stderr.log").contains("do not trust"),
-                "{other} was touched"
-            );
+        let seen = fleet.status_from(others[0]);
+        assert!(seen["cluster_id"].is_string(), "{seen:#}");
+        for one in seen["instances"].as_array().unwrap() {
+            let ready = one["ready"].get("Ok").is_some();
+            assert_eq!(ready, one["instance"] != id_of(stopped[0]), "{one:#}");
         }
     }
 
@@ -242,6 +237,26 @@ fn a_ca_replaced_in_one_step_stops_at_the_first_member_and_going_back_repairs_it
     nobody_noticed(&fleet, "a CA in one step, and back", &load.finish_with(WRITES));
     assert_eq!(after["cluster_id"], before["cluster_id"]);
     assert_eq!(support::load::member_ids(&after), support::load::member_ids(&before));
+}
+
+/// The way out when nobody trusts anybody any more, because the CAs have ended.
+#[test]
+#[cfg_attr(not(feature = "long"), ignore = "long tier")]
+fn with_all_members_down_cas_are_replaced_in_one_step_and_the_data_stays() {
+    let fleet = Fleet::new(&[BOOTSTRAP]).deployed();
+    let slugs = fleet.slugs();
+    let before = fleet.whole_from(&slugs[0], 3);
+    assert!(write_once(&fleet, "kept", "1"));
+
+    fleet.cli(&["stop", "--skip-drain"]).succeeded();
+    fleet.forget_variables(&[&LEAVES[..], &["etcd_ca", "etcd_peer_ca"]].concat());
+    fleet.deploy().succeeded();
+    fleet.cli(&["start"]).succeeded();
+
+    let after = fleet.whole_from(&slugs[0], 3);
+    assert_eq!(after["cluster_id"], before["cluster_id"]);
+    let kept = fleet.ssh(&slugs[0], "etcdctl get kept --print-value-only").succeeded();
+    assert_eq!(kept.stdout, "1\n");
 }
 
 /// Weaknesses 22 and 27 of earlier releases, on certificates with ECDSA keys that an operator brings: no check
@@ -385,6 +400,12 @@ fn an_existing_ca_issues_the_certificates_that_bosh_makes() {
         assert_eq!(cas(&config(&fleet, &slug), role), ["corporate"]);
     }
     fleet.ssh(&slug, "etcdctl endpoint health").succeeded();
-    let store = fs::read_to_string(fleet.vars_store()).unwrap();
-    assert!(!store.contains("etcd_ca:") && !store.contains("etcd_peer_ca:"), "a CA was made all the same");
+    // A Director makes whatever the manifest lists, given or not.
+    let manifest = fs::read_to_string(fleet.state_dir().join("deployments/etcd/manifest.yml")).unwrap();
+    let manifest: Value = serde_yaml::from_str(&manifest).unwrap();
+    let made = manifest["variables"].as_array().unwrap().clone();
+    assert!(
+        !made.is_empty() && made.iter().all(|variable| variable["options"]["is_ca"].is_null()),
+        "{made:#?}"
+    );
 }

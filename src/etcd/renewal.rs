@@ -74,6 +74,8 @@ impl Renewed {
                     let fields = json!({"certificate": self.files.certificate.display().to_string()});
                     journal::info("a renewed certificate is used from now on", &fields);
                 }
+                // Gone with their directory, which nobody renews.
+                Err(TlsFileError::Unreadable { .. }) => {}
                 Err(error) => {
                     let fields = json!({"why": error.to_string(), "next": "the last one is shown until the files fit"});
                     journal::warn("changed certificate files cannot be used", &fields);

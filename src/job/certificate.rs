@@ -396,10 +396,11 @@ pub(crate) mod tests {
 
     #[test]
     fn an_ended_ca_and_one_that_is_none_are_doubts_beside_a_good_one_and_faults_alone() {
+        type Make<'a> = &'a dyn Fn() -> CertifiedIssuer<'static, KeyPair>;
+
         let ended = || ca_with(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
         let no_ca = || ca_with(|params| params.is_ca = IsCa::ExplicitNoCa);
         let future = || ca_with(|params| params.not_before = rcgen::date_time_ymd(4000, 1, 1));
-        type Make<'a> = &'a dyn Fn() -> CertifiedIssuer<'static, KeyPair>;
         let cases: [(Make<'_>, &str); 3] = [
             (&ended, "CA special in peer-ca ended on 2001-01-01T00:00:00Z"),
             (&no_ca, "special in peer-ca is no CA (basic constraints)"),

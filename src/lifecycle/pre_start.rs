@@ -28,7 +28,9 @@ pub async fn run(paths: &Paths) -> anyhow::Result<()> {
     let job = JobConfig::load(&paths.job_json())?;
     let doubts = certificate::check(&paths.config(), &job.spec.address, UnixTime::now())
         .map_err(|faults| faults_complaint(&faults))?;
-    doubts.iter().for_each(|doubt| warn(doubt, &job.spec.deployment));
+    for doubt in &doubts {
+        warn(doubt, &job.spec.deployment);
+    }
     demand_trust(paths, &job).await?;
     clear_last_stop(paths)?;
     write_profile(Path::new(PROFILE))?;
