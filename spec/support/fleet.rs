@@ -101,10 +101,13 @@ impl Fleet {
         self.instances().iter().filter_map(|row| row["instance"].as_str()).map(str::to_owned).collect()
     }
 
-    /// The ops files of further deploys, by their names below `deployment/operations`.
+    /// The ops files of further deploys, by their names below `deployment/operations`. The variable
+    /// `SPEC_ETCD_VERSION` runs the specification with another release line, as `ci/test long` does.
     pub fn set_ops(&mut self, ops: &[&str]) {
         let operations = repository().join("deployment/operations");
-        self.ops = ops.iter().chain(&["test/loopback.yml"]).map(|name| operations.join(name)).collect();
+        let line = std::env::var("SPEC_ETCD_VERSION").ok().map(|line| format!("use-etcd-{line}.yml"));
+        let always = line.as_deref().into_iter().chain(["test/loopback.yml"]);
+        self.ops = ops.iter().copied().chain(always).map(|name| operations.join(name)).collect();
     }
 
     /// Adds an ops file with this content to further deploys.
@@ -439,8 +442,8 @@ pub fn path() -> OsString {
     path
 }
 
-/// The packages this test run deploys: real etcd from PATH, and our binaries of this very build, which
-/// have fail points.
+/// The packages this test run deploys: real etcd from PATH, that of the other series from where `ci/setup` put it
+/// if it did, and our binaries of this very build, which have fail points.
 pub fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
@@ -451,7 +454,19 @@ pub fn packages() -> &'static Path {
         for name in ["etcd", "etcdctl", "etcdutl"] {
             let found = which::which_in(name, Some(path()), ".")
                 .unwrap_or_else(|_| panic!("{name} is not on PATH: run ci/setup"));
-            copy(&found, &etcd.join(name));
+            share(&found, &etcd.join(name));
+        }
+        for series in ["etcd-3.4", "etcd-3.5", "etcd-3.7"] {
+            // Without it, a deployment that asks for this package is told that it is not built.
+            let Ok(found) = fs::read_dir(repository().join(".tools").join(series).join("bin")) else {
+                continue;
+            };
+            let package = root.join(series).join("bin");
+            fs::create_dir_all(&package).expect("make a directory");
+            for program in found {
+                let program = program.expect("list the programs of etcd");
+                share(&program.path(), &package.join(program.file_name()));
+            }
         }
         for binary in [
             env!("CARGO_BIN_EXE_etcd-launcher"),
@@ -466,6 +481,15 @@ pub fn packages() -> &'static Path {
         }
         root
     })
+}
+
+/// A second name for a program, or a copy where that cannot be: etcd of four series has 300 MB, which each test binary
+/// would copy.
+fn share(from: &Path, to: &Path) {
+    let real = fs::canonicalize(from).unwrap_or_else(|error| panic!("find {}: {error}", from.display()));
+    if fs::hard_link(&real, to).is_err() {
+        copy(&real, to);
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

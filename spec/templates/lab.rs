@@ -119,7 +119,8 @@ impl Lab {
             .map(|(name, value)| {
                 let path = format!(
                     "/instance_groups/name=etcd/jobs/name=etcd/properties/{}?",
-                    name.replace('.', "/")
+                    // Parts that the base manifest does not have are made.
+                    name.replace('.', "?/")
                 );
                 if value.is_null() {
                     json!({"type": "remove", "path": path})

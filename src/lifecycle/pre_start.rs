@@ -15,6 +15,7 @@ use super::trust::{self, Among, Verdict};
 use super::{intent, vcap};
 use crate::job::certificate::{self, Doubt};
 use crate::job::config::{JobConfig, faults_complaint};
+use crate::job::installed;
 use crate::job::lifetime::Lifetime;
 use crate::job::paths::Paths;
 use crate::job::reach::Reach;
@@ -25,9 +26,7 @@ const PROFILE: &str = "/etc/profile.d/etcd.sh";
 
 /// Checks the job and prepares the start.
 pub async fn run(paths: &Paths) -> anyhow::Result<()> {
-    let job = JobConfig::load(&paths.job_json())?;
-    let doubts = certificate::check(&paths.config(), &job.spec.address, UnixTime::now())
-        .map_err(|faults| faults_complaint(&faults))?;
+    let (job, doubts) = check(paths, UnixTime::now())?;
     for doubt in &doubts {
         warn(doubt, &job.spec.deployment);
     }
@@ -39,6 +38,23 @@ pub async fn run(paths: &Paths) -> anyhow::Result<()> {
         &json!({"instances": job.instances.len(), "link_hash": job.link_hash(), "member": job.name.as_str()}),
     );
     Ok(())
+}
+
+/// Properties, certificates and the installed etcd; everything that is wrong with any of them in one error.
+fn check(paths: &Paths, now: UnixTime) -> anyhow::Result<(JobConfig, Vec<Doubt>)> {
+    let rendered = JobConfig::read(&paths.job_json())?;
+    let mut faults = Vec::new();
+    let job = rendered.job.map_err(|more| faults.extend(more)).ok();
+    let doubts = certificate::check(&paths.config(), &rendered.address, now)
+        .map_err(|more| faults.extend(more))
+        .unwrap_or_default();
+    if let Some(job) = &job {
+        faults.extend(installed::faults(paths, &job.properties)?);
+    }
+    match job {
+        Some(job) if faults.is_empty() => Ok((job, doubts)),
+        _ => Err(faults_complaint(&faults).into()),
+    }
 }
 
 fn warn(doubt: &Doubt, deployment: &str) {
