@@ -121,6 +121,18 @@ fn names_and_certificates_follow_the_ops_files() {
     assert_eq!(tls["peer"]["certificate"], "((etcd_peer_static_ips.certificate))");
 }
 
+/// A Director makes whatever the manifest lists, given or not; the CLI takes what is given first.
+#[test]
+fn with_an_existing_ca_none_is_made_and_it_signs_all_the_same() {
+    let given = interpolate(&["use-existing-ca.yml"]);
+
+    let variables = given["variables"].as_array().unwrap();
+    let signers: BTreeSet<&str> =
+        variables.iter().filter_map(|variable| variable["options"]["ca"].as_str()).collect();
+    assert_eq!(signers, BTreeSet::from(["etcd_ca", "etcd_peer_ca"]));
+    assert!(variables.iter().all(|variable| variable["options"]["is_ca"].is_null()), "{variables:#?}");
+}
+
 #[test]
 fn the_manifest_sets_only_properties_that_exist() {
     let known = properties();

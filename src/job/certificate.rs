@@ -92,8 +92,9 @@ impl Party {
         for ca in bundle {
             match uselessness(role, &ca, seconds(now)) {
                 Some(doubt) => useless.push(doubt),
-                // It was read into the identity's roots a moment ago.
-                None => roots.add(ca).expect("a CA that was read once is read again"),
+                None => roots
+                    .add(ca)
+                    .map_err(|error| fault(role, "ca", "(set)", &format!("cannot be used: {error}")))?,
             }
         }
         if roots.is_empty() {
