@@ -72,6 +72,13 @@ fn properties() -> BTreeMap<String, Value> {
     serde_json::from_value(job_spec()["properties"].clone()).unwrap()
 }
 
+/// The order of variables means nothing, as long as a CA comes before what it signs.
+fn sorted(mut manifest: Value) -> Value {
+    let variables = manifest["variables"].as_array_mut().unwrap();
+    variables.sort_by_key(|variable| variable["name"].to_string());
+    manifest
+}
+
 #[test]
 fn ops_files_compose_in_any_order() {
     let files = operations();
@@ -79,7 +86,8 @@ fn ops_files_compose_in_any_order() {
 
     for (position, first) in files.iter().enumerate() {
         for second in &files[position + 1..] {
-            let (one, other) = (interpolate(&[first, second]), interpolate(&[second, first]));
+            let [one, other] =
+                [[first, second], [second, first]].map(|both| sorted(interpolate(&both.map(String::as_str))));
             if !are_rivals(first, second) {
                 assert_eq!(one, other, "{first} and {second}");
             }
@@ -111,6 +119,18 @@ fn names_and_certificates_follow_the_ops_files() {
     assert_eq!(&sans(&fixed, "etcd_peer_static_ips"), addresses);
     let tls = &fixed["instance_groups"][0]["jobs"][1]["properties"]["tls"];
     assert_eq!(tls["peer"]["certificate"], "((etcd_peer_static_ips.certificate))");
+}
+
+/// A Director makes whatever the manifest lists, given or not; the CLI takes what is given first.
+#[test]
+fn with_an_existing_ca_none_is_made_and_it_signs_all_the_same() {
+    let given = interpolate(&["use-existing-ca.yml"]);
+
+    let variables = given["variables"].as_array().unwrap();
+    let signers: BTreeSet<&str> =
+        variables.iter().filter_map(|variable| variable["options"]["ca"].as_str()).collect();
+    assert_eq!(signers, BTreeSet::from(["etcd_ca", "etcd_peer_ca"]));
+    assert!(variables.iter().all(|variable| variable["options"]["is_ca"].is_null()), "{variables:#?}");
 }
 
 #[test]

@@ -335,7 +335,7 @@ impl From<&ConnectError> for Unreachable {
             ConnectError::Refused => Self::Refused,
             ConnectError::Timeout(_) => Self::Timeout,
             ConnectError::Dns(why) => Self::Dns { why: why.clone() },
-            ConnectError::Tls(why) => Self::Tls { why: why.clone() },
+            ConnectError::Tls(why) | ConnectError::Untrusted(why) => Self::Tls { why: why.clone() },
             ConnectError::Network(why) => Self::Network { why: why.clone() },
         }
     }
