@@ -1,0 +1,193 @@
+//! `jobs/etcd/properties_schema.json` as a Director reads it: what it demands and what it lets through, next to
+//! what the job's own programs say. docs/contract.md#schema
+//!
+//! The Director's validator is a Ruby gem; here a crate reads the same draft. The type `certificate` is the
+//! Director's own, so here it is a text of a format that checks the same.
+
+use std::collections::BTreeSet;
+
+use jsonschema::Validator;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Map, Value, json};
+
+use super::lab::{identities, repository};
+use super::{Case, cases, declared};
+
+/// Rejects whose rule is between two properties, or finer than a schema can say.
+const BEYOND: [&str; 6] = [
+    "07_two_listeners_on_one_port.yml",
+    "08_metrics_on_the_port_of_the_launcher.yml",
+    "09_the_launcher_on_the_port_of_peers.yml",
+    "14_election_timeout_too_near_to_the_heartbeat.yml",
+    "15_election_timeout_above_what_etcd_takes.yml",
+    "16_heartbeat_interval_finer_than_milliseconds.yml",
+];
+
+/// The Director's type.
+const CERTIFICATE: &str = "certificate";
+
+/// Keywords that say which values are good. What others mean, `demands` would have to learn first.
+const DEMANDS: [&str; 10] =
+    ["type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern", "anyOf", "format"];
+
+/// A property by dotted name, and a keyword that it breaks or that is demanded of it.
+type Demand = (String, String);
+
+/// The schema as it is in the release.
+fn document() -> Value {
+    let path = repository().join("jobs/etcd/properties_schema.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn validator() -> Validator {
+    let mut schema = document();
+    say_certificate_as_a_format(&mut schema);
+    jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .with_format(CERTIFICATE, is_certificate)
+        .build(&schema)
+        .unwrap()
+}
+
+/// A text that holds certificates, or none at all: so the Director's type.
+fn is_certificate(text: &str) -> bool {
+    text.is_empty() || CertificateDer::from_pem_slice(text.as_bytes()).is_ok()
+}
+
+fn say_certificate_as_a_format(schema: &mut Value) {
+    match schema {
+        Value::Object(keys) => {
+            if let Some(kind) = keys.get_mut("type") {
+                let known = match kind {
+                    Value::Array(kinds) => kinds.iter_mut().find(|one| *one == CERTIFICATE),
+                    one => (*one == CERTIFICATE).then_some(one),
+                };
+                if let Some(certificate) = known {
+                    *certificate = json!("string");
+                    keys.insert("format".to_owned(), json!(CERTIFICATE));
+                }
+            }
+            keys.values_mut().for_each(say_certificate_as_a_format);
+        }
+        Value::Array(items) => items.iter_mut().for_each(say_certificate_as_a_format),
+        _ => {}
+    }
+}
+
+/// What a Director checks: all declared properties, nested, each as the manifest says or by default, else null.
+fn bound(written: &Map<String, Value>) -> Value {
+    let mut bound = json!({});
+    let certificates = identities();
+    for (name, definition) in declared() {
+        let of_manifest = || certificates.get(&name).map(|text| json!(text));
+        let value = match written.get(&name) {
+            Some(value) => value.clone(),
+            None => of_manifest().unwrap_or_else(|| definition["default"].clone()),
+        };
+        let place = name.split('.').fold(&mut bound, |place, key| &mut place[key]);
+        *place = value;
+    }
+    bound
+}
+
+/// Which demands the values break, by property.
+fn broken(validator: &Validator, case: &Case) -> BTreeSet<Demand> {
+    let values = bound(&case.properties);
+    let demand = |error: jsonschema::ValidationError<'_>| {
+        let property = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+        let path = error.schema_path().as_str().to_owned();
+        let keyword = path.rsplit('/').next().unwrap_or_default();
+        let certificate = keyword == "format" && property.starts_with("tls.");
+        (property, if certificate { "type" } else { keyword }.to_owned())
+    };
+    validator.iter_errors(&values).map(demand).collect()
+}
+
+/// Every property of a schema with the keywords that say what is good.
+fn demands(schema: &Value, root: &Value, name: &str, found: &mut BTreeSet<Demand>) {
+    let below = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+    for (keyword, value) in schema.as_object().unwrap() {
+        match keyword.as_str() {
+            "$schema" | "$comment" | "$defs" | "if" => {}
+            "$ref" => {
+                let place = value.as_str().unwrap().trim_start_matches('#');
+                demands(root.pointer(place).unwrap(), root, name, found);
+            }
+            "properties" => {
+                for (key, property) in value.as_object().unwrap() {
+                    demands(property, root, &below(key), found);
+                }
+            }
+            "then" => demands(value, root, name, found),
+            "type" if value == "object" => {}
+            known if DEMANDS.contains(&known) => {
+                found.insert((name.to_owned(), known.to_owned()));
+            }
+            other => panic!("{name}: nobody here knows what {other} demands"),
+        }
+    }
+}
+
+fn demanded() -> BTreeSet<Demand> {
+    let (root, mut found) = (document(), BTreeSet::new());
+    demands(&root, &root, "", &mut found);
+    found
+}
+
+#[test]
+fn the_schema_knows_every_property_and_no_other() {
+    let known: BTreeSet<String> = demanded().into_iter().map(|(property, _)| property).collect();
+
+    assert_eq!(known, declared().into_keys().collect());
+    assert_eq!(document()["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+#[test]
+fn what_is_accepted_passes_the_schema_and_so_do_the_defaults() {
+    let validator = validator();
+    let mut accepted = cases("accepts");
+    accepted.insert("the defaults".to_owned(), Case { properties: Map::new(), told: None });
+
+    for (name, case) in accepted {
+        assert_eq!(broken(&validator, &case), BTreeSet::new(), "{name}");
+    }
+}
+
+/// A case without a text of ours is the schema's alone, so it must break the schema, too.
+#[test]
+fn what_is_rejected_fails_the_schema_where_a_schema_can_say_it() {
+    let validator = validator();
+
+    let through: Vec<String> = cases("rejects")
+        .into_iter()
+        .filter(|(_, case)| broken(&validator, case).is_empty())
+        .map(|(name, _)| name)
+        .collect();
+
+    assert_eq!(through, BEYOND);
+}
+
+/// A demand that no case breaks is one that nobody has seen refuse anything.
+#[test]
+fn every_demand_of_the_schema_is_broken_by_a_case() {
+    let validator = validator();
+    let rejected = cases("rejects");
+    let broken: BTreeSet<Demand> = rejected.values().flat_map(|case| broken(&validator, case)).collect();
+
+    let without: Vec<Demand> = demanded().difference(&broken).cloned().collect();
+    assert!(without.is_empty(), "no file in spec/templates/rejects breaks these: {without:#?}");
+}
+
+/// Keys may be wrong, but what a Director prints of a wrong one must not show it. Its texts name the place and what
+/// is demanded, never the value; so no demand on a key may spell values out.
+#[test]
+fn no_demand_on_a_private_key_could_show_it() {
+    let of_keys: Vec<Demand> =
+        demanded().into_iter().filter(|(property, _)| property.contains("private_key")).collect();
+
+    assert!(of_keys.len() >= 8, "{of_keys:?}");
+    for (property, keyword) in of_keys {
+        assert!(["type", "pattern", "minLength"].contains(&keyword.as_str()), "{property}: {keyword}");
+    }
+}
