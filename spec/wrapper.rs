@@ -125,7 +125,7 @@ impl Instance {
         });
         let file = self.path("data/etcd/etcd.conf.yml");
         write(&file, &text.unwrap());
-        let mut member = Member::start(&file);
+        let mut member = Member::start_with(&tool("etcd"), &file);
         member.said("ready to serve client requests");
         member
     }

@@ -425,8 +425,8 @@ pub fn path() -> OsString {
     path
 }
 
-/// The packages this test run deploys: real etcd from PATH, and our binaries of this very build, which
-/// have fail points.
+/// The packages this test run deploys: real etcd from PATH, that of the other series from where `ci/setup` put it
+/// if it did, and our binaries of this very build, which have fail points.
 pub fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
@@ -437,7 +437,19 @@ pub fn packages() -> &'static Path {
         for name in ["etcd", "etcdctl", "etcdutl"] {
             let found = which::which_in(name, Some(path()), ".")
                 .unwrap_or_else(|_| panic!("{name} is not on PATH: run ci/setup"));
-            copy(&found, &etcd.join(name));
+            share(&found, &etcd.join(name));
+        }
+        for series in ["etcd-3.4", "etcd-3.5", "etcd-3.7"] {
+            // Without it, a deployment that asks for this package is told that it is not built.
+            let Ok(found) = fs::read_dir(repository().join(".tools").join(series).join("bin")) else {
+                continue;
+            };
+            let package = root.join(series).join("bin");
+            fs::create_dir_all(&package).expect("make a directory");
+            for program in found {
+                let program = program.expect("list the programs of etcd");
+                share(&program.path(), &package.join(program.file_name()));
+            }
         }
         for binary in [
             env!("CARGO_BIN_EXE_etcd-launcher"),
@@ -452,6 +464,15 @@ pub fn packages() -> &'static Path {
         }
         root
     })
+}
+
+/// A second name for a program, or a copy where that cannot be: etcd of four series has 300 MB, which each test binary
+/// would copy.
+fn share(from: &Path, to: &Path) {
+    let real = fs::canonicalize(from).unwrap_or_else(|error| panic!("find {}: {error}", from.display()));
+    if fs::hard_link(&real, to).is_err() {
+        copy(&real, to);
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

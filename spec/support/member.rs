@@ -104,9 +104,9 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Starts etcd on a configuration file.
-    pub(crate) fn start(configuration: &Path) -> Self {
-        let mut child = Command::new(tool("etcd"))
+    /// Starts this etcd on a configuration file.
+    pub(crate) fn start_with(etcd: &Path, configuration: &Path) -> Self {
+        let mut child = Command::new(etcd)
             .arg("--config-file")
             .arg(configuration)
             .env_clear()

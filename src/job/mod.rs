@@ -3,6 +3,8 @@
 
 pub mod certificate;
 pub mod config;
+pub mod honoured;
+pub mod installed;
 pub mod paths;
 pub mod properties;
 pub mod reach;

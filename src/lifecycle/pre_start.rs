@@ -12,8 +12,9 @@ use serde_json::json;
 
 use super::records::{self, DrainBegun};
 use super::{intent, vcap};
-use crate::job::certificate;
+use crate::job::certificate::{self, Validity};
 use crate::job::config::{JobConfig, faults_complaint};
+use crate::job::installed;
 use crate::job::paths::Paths;
 use crate::{atomic_file, journal, wrapper};
 
@@ -24,10 +25,8 @@ const PROFILE: &str = "/etc/profile.d/etcd.sh";
 
 /// Checks the job and prepares the start.
 pub fn run(paths: &Paths) -> anyhow::Result<()> {
-    let job = JobConfig::load(&paths.job_json())?;
     let now = UnixTime::now();
-    let certificates = certificate::check(&paths.config(), &job.spec.address, now)
-        .map_err(|faults| faults_complaint(&faults))?;
+    let (job, certificates) = check(paths, now)?;
     for validity in &certificates {
         let left_secs = validity.not_after_unix_secs - i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         if left_secs < EXPIRY_WARNING_SECS {
@@ -44,6 +43,23 @@ pub fn run(paths: &Paths) -> anyhow::Result<()> {
         &json!({"instances": job.instances.len(), "link_hash": job.link_hash(), "member": job.name.as_str()}),
     );
     Ok(())
+}
+
+/// Properties, certificates and the installed etcd; everything that is wrong with any of them in one error.
+fn check(paths: &Paths, now: UnixTime) -> anyhow::Result<(JobConfig, Vec<Validity>)> {
+    let rendered = JobConfig::read(&paths.job_json())?;
+    let mut faults = Vec::new();
+    let job = rendered.job.map_err(|more| faults.extend(more)).ok();
+    let certificates = certificate::check(&paths.config(), &rendered.address, now)
+        .map_err(|more| faults.extend(more))
+        .unwrap_or_default();
+    if let Some(job) = &job {
+        faults.extend(installed::faults(paths, &job.properties)?);
+    }
+    match job {
+        Some(job) if faults.is_empty() => Ok((job, certificates)),
+        _ => Err(faults_complaint(&faults).into()),
+    }
 }
 
 /// The intent, drain's progress and its mark belong to the stop that is over.

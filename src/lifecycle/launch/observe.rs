@@ -103,7 +103,7 @@ impl Observer<'_> {
 
     /// Long enough for every live follower to have answered its leader.
     fn several_heartbeats(&self) -> Duration {
-        (self.job.properties.heartbeat_interval * 5).max(Duration::from_secs(1))
+        (self.job.properties.etcd.heartbeat_interval * 5).max(Duration::from_secs(1))
     }
 
     /// Fills in what only a leader knows, in one answer of each cluster: whom it is connected to, and the
@@ -176,7 +176,7 @@ impl Observer<'_> {
         }
         let history =
             if self.paths.initialised_mark().exists() { History::InitialisedBefore } else { History::Virgin };
-        Ok(match datadir::classify(&self.paths.data_dir(), None)? {
+        Ok(match datadir::classify(&self.paths.data_dir(), self.paths.wal_dir())? {
             Found::Foreign { names } => Disk::Foreign { names: names.into_iter().collect() },
             Found::Empty => Disk::Empty { history },
             Found::Partial { .. } => Disk::Partial { history },

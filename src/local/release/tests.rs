@@ -61,6 +61,17 @@ properties: {a.b: {description: d, default: 1}, c: {description: d}, d: {default
 }
 
 #[test]
+fn jobs_that_only_bring_a_package_are_jobs_all_the_same() {
+    let release = Release::open(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("our own release");
+
+    for carrier in ["etcd-3.4", "etcd-3.5", "etcd-3.7"] {
+        let job = &release.jobs[carrier];
+        assert_eq!(job.packages, [carrier]);
+        assert!(job.monit.is_empty() && job.templates.is_empty() && !job.is_errand(), "{job:?}");
+    }
+}
+
+#[test]
 #[rustfmt::skip]
 fn a_broken_release_is_refused_in_the_words_of_bosh() {
     let spec = |more: &str| format!("name: k\n{more}\n");

@@ -85,7 +85,7 @@ fn disk() -> (tempfile::TempDir, Paths) {
 }
 
 fn judged(validation: &Validation<'_>, damaged: Option<&str>) {
-    let of = Stamp::of(&validation.paths.data_dir()).unwrap();
+    let of = Stamp::of(&validation.paths.data_dir(), None).unwrap();
     let judgement = match damaged {
         Some(why) => Judgement::Damaged { why: why.to_owned() },
         None => Judgement::Usable { repairs: Vec::new() },
