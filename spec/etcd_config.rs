@@ -133,7 +133,12 @@ fn known_flags(line: ReleaseLine) -> BTreeMap<String, String> {
 
 /// Whether a binary takes a flag that its `--help` leaves out.
 fn takes(line: ReleaseLine, flag: &str) -> bool {
-    Command::new(etcd(line)).args([&format!("--{flag}=false"), "--version"]).output().unwrap().status.success()
+    Command::new(etcd(line))
+        .args([&format!("--{flag}=false"), "--version"])
+        .output()
+        .unwrap()
+        .status
+        .success()
 }
 
 /// What etcd says is going away is set only where an operator asks for it.
@@ -154,7 +159,8 @@ fn every_key_is_a_flag_of_each_real_etcd_and_none_is_deprecated() {
                 assert!(takes(line, &flag), "etcd {version} knows no --{flag}");
                 continue;
             };
-            let goes = description.to_lowercase().contains("deprecated") && !ON_DEMAND.contains(&flag.as_str());
+            let goes =
+                description.to_lowercase().contains("deprecated") && !ON_DEMAND.contains(&flag.as_str());
             assert!(!goes, "etcd {version} --{flag}: {description}");
         }
     }

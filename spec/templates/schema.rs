@@ -28,8 +28,11 @@ const BEYOND: [&str; 6] = [
 const CERTIFICATE: &str = "certificate";
 
 /// Keywords that say which values are good. What others mean, `demands` would have to learn first.
-const DEMANDS: [&str; 10] =
-    ["type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern", "anyOf", "format"];
+const DEMANDS: [&str; 8] =
+    ["type", "enum", "minimum", "maximum", "minLength", "maxItems", "pattern", "anyOf"];
+
+/// Those that say something about what is inside of a list or a mapping.
+const INSIDE: [&str; 3] = ["items", "propertyNames", "additionalProperties"];
 
 /// A property by dotted name, and a keyword that it breaks or that is demanded of it.
 type Demand = (String, String);
@@ -93,13 +96,20 @@ fn bound(written: &Map<String, Value>) -> Value {
 
 /// Which demands the values break, by property.
 fn broken(validator: &Validator, case: &Case) -> BTreeSet<Demand> {
-    let values = bound(&case.properties);
+    let (values, known) = (bound(&case.properties), declared());
     let demand = |error: jsonschema::ValidationError<'_>| {
-        let property = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+        let place = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+        let inside = |name: &&String| place == **name || place.starts_with(&format!("{name}."));
+        let property = known.keys().find(inside).unwrap_or(&place).clone();
         let path = error.schema_path().as_str().to_owned();
-        let keyword = path.rsplit('/').next().unwrap_or_default();
-        let certificate = keyword == "format" && property.starts_with("tls.");
-        (property, if certificate { "type" } else { keyword }.to_owned())
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let keyword = match path.split('/').find(|part| INSIDE.contains(part)) {
+            Some(inside) => inside,
+            // Only a certificate is of a format here.
+            None if last == "format" => "type",
+            None => last,
+        };
+        (property, keyword.to_owned())
     };
     validator.iter_errors(&values).map(demand).collect()
 }
@@ -120,8 +130,10 @@ fn demands(schema: &Value, root: &Value, name: &str, found: &mut BTreeSet<Demand
                 }
             }
             "then" => demands(value, root, name, found),
-            "type" if value == "object" => {}
-            known if DEMANDS.contains(&known) => {
+            "allOf" => value.as_array().unwrap().iter().for_each(|one| demands(one, root, name, found)),
+            // The whole, `tls` and `jwt`: what is in there is declared, not they.
+            "type" if value == "object" && schema.get("properties").is_some() => {}
+            known if DEMANDS.contains(&known) || INSIDE.contains(&known) => {
                 found.insert((name.to_owned(), known.to_owned()));
             }
             other => panic!("{name}: nobody here knows what {other} demands"),
@@ -188,6 +200,6 @@ fn no_demand_on_a_private_key_could_show_it() {
 
     assert!(of_keys.len() >= 8, "{of_keys:?}");
     for (property, keyword) in of_keys {
-        assert!(["type", "pattern", "minLength"].contains(&keyword.as_str()), "{property}: {keyword}");
+        assert!(["type", "pattern"].contains(&keyword.as_str()), "{property}: {keyword}");
     }
 }

@@ -202,7 +202,7 @@ impl JobConfig {
                 raw.version
             )));
         }
-        Ok(Rendered { address: raw.spec.address.clone(), job: Self::check(raw) })
+        Ok(Rendered { address: raw.spec.address.clone().unwrap_or_default(), job: Self::check(raw) })
     }
 
     fn check(raw: RawJob) -> Result<Self, Vec<Fault>> {
