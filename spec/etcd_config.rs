@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a spec that cannot go on has failed")]
 
 #[path = "support/member.rs"]
+#[allow(dead_code, reason = "each spec uses a part of it")]
 mod member;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 use etcd_release::atomic_file;
 use etcd_release::job::certificate;
 use etcd_release::job::config::{JobConfig, faults_complaint};
+use etcd_release::job::properties::Fault;
 use rustls::pki_types::UnixTime;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -59,23 +60,21 @@ fn load(rendered: &Rendered) -> Result<JobConfig, String> {
     JobConfig::load(&path).map_err(|complaint| complaint.to_string())
 }
 
-/// What pre-start says about a rendered instance: its properties, then its certificates.
+/// What pre-start says about a rendered instance: its properties and its certificates, all at once. What it asks of the
+/// installed etcd is in `src/job/installed.rs`.
 fn pre_start(rendered: &Rendered) -> Result<JobConfig, String> {
-    let job = load(rendered)?;
     let directory = tempfile::tempdir().unwrap();
-    for file in
-        rendered.files().iter().filter(|file| file.path.ends_with(".crt") || file.path.ends_with(".key"))
-    {
+    for file in rendered.files().iter().filter(|file| file.path.starts_with("config/")) {
         let path = directory.path().join(file.path.trim_start_matches("config/"));
         atomic_file::write(&path, file.content.as_bytes(), 0o600).unwrap();
     }
-    match certificate::check(directory.path(), &job.spec.address, UnixTime::now()) {
-        Ok(_) => Ok(job),
-        Err(faults) => {
-            let here = directory.path().display().to_string();
-            Err(faults_complaint(&faults).to_string().replace(&here, "/var/vcap/jobs/etcd/config"))
-        }
-    }
+    let read = JobConfig::read(&directory.path().join("job.json")).unwrap();
+    let certificates = certificate::check(directory.path(), &read.address, UnixTime::now());
+    let faults: Vec<Fault> =
+        read.job.as_ref().err().into_iter().chain(certificates.as_ref().err()).flatten().cloned().collect();
+    let here = directory.path().display().to_string();
+    let told = faults_complaint(&faults).to_string().replace(&here, "/var/vcap/jobs/etcd/config");
+    read.job.ok().filter(|_| faults.is_empty()).ok_or(told)
 }
 
 /// The properties of job etcd with their definitions.
@@ -175,8 +174,9 @@ fn properties_that_are_accepted_reach_the_programs_as_they_were_written() {
 
         pre_start(&instances[0]).unwrap_or_else(|told| panic!("{name}: {told}"));
         let job: Value = serde_json::from_str(instances[0].file("config/job.json")).unwrap();
-        for (property, value) in case.properties.iter().filter(|(property, _)| !property.starts_with("tls."))
-        {
+        // Keys are files of their own.
+        let is_printed = |property: &str| !property.ends_with("_key");
+        for (property, value) in case.properties.iter().filter(|(property, _)| is_printed(property)) {
             assert_eq!(&job["properties"][property], value, "{name}: {property}");
         }
     }

@@ -114,10 +114,13 @@ impl Fleet {
         self.instances().iter().filter_map(|row| row["instance"].as_str()).map(str::to_owned).collect()
     }
 
-    /// The ops files of further deploys, by their names below `deployment/operations`.
+    /// The ops files of further deploys, by their names below `deployment/operations`. The variable
+    /// `SPEC_ETCD_VERSION` runs the specification with another release line, as `ci/test long` does.
     pub fn set_ops(&mut self, ops: &[&str]) {
         let operations = repository().join("deployment/operations");
-        self.ops = ops.iter().chain(&["test/loopback.yml"]).map(|name| operations.join(name)).collect();
+        let line = std::env::var("SPEC_ETCD_VERSION").ok().map(|line| format!("use-etcd-{line}.yml"));
+        let always = line.as_deref().into_iter().chain(["test/loopback.yml"]);
+        self.ops = ops.iter().copied().chain(always).map(|name| operations.join(name)).collect();
     }
 
     /// Adds an ops file with this content to further deploys.

@@ -15,13 +15,16 @@ use super::lab::{identities, repository};
 use super::{Case, cases, declared};
 
 /// Rejects whose rule is between two properties, or finer than a schema can say.
-const BEYOND: [&str; 6] = [
+const BEYOND: [&str; 9] = [
     "07_two_listeners_on_one_port.yml",
     "08_metrics_on_the_port_of_the_launcher.yml",
     "09_the_launcher_on_the_port_of_peers.yml",
     "14_election_timeout_too_near_to_the_heartbeat.yml",
     "15_election_timeout_above_what_etcd_takes.yml",
     "16_heartbeat_interval_finer_than_milliseconds.yml",
+    "37_a_token_for_less_than_seconds.yml",
+    "42_suites_without_the_one_of_http2.yml",
+    "47_extra_config_collides.yml",
 ];
 
 /// The Director's type.
