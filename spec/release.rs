@@ -14,7 +14,12 @@ const VARIABLES: [&str; 3] =
     ["etcd_instances=5", "deployment_name=orders", "etcd_static_ips=[10.0.0.1,10.0.0.2,10.0.0.3]"];
 
 /// Pairs that say two things about one, and where: the last one wins.
-const RIVALS: [(&str, &str, &str); 2] = [
+const RIVALS: [(&str, &str, &str); 3] = [
+    (
+        "enable-metrics.yml",
+        "test/loopback.yml",
+        "/instance_groups/0/jobs/1/properties/metrics_listen_address",
+    ),
     ("scale.yml", "single-node.yml", "/instance_groups/0/instances"),
     ("raise-limits.yml", "test/loopback.yml", "/instance_groups/0/jobs/1/properties/open_files"),
 ];
@@ -71,6 +76,12 @@ fn interpolate(operations: &[&str]) -> Value {
     serde_yaml::from_slice(&output.stdout).unwrap()
 }
 
+/// What a manifest says at that place, where it then says nothing any more.
+fn taken(manifest: &mut Value, place: &str) -> Option<Value> {
+    let (parent, key) = place.rsplit_once('/').expect("a pointer");
+    manifest.pointer_mut(parent)?.as_object_mut()?.remove(key)
+}
+
 fn job_spec() -> Value {
     serde_yaml::from_str(&read("jobs/etcd/spec")).unwrap()
 }
@@ -90,15 +101,38 @@ fn ops_files_compose_in_any_order() {
             let (mut one, mut other) = (interpolate(&[first, second]), interpolate(&[second, first]));
             if let Some(place) = rivalry(first, second) {
                 for (both, last) in [(&mut one, second), (&mut other, first)] {
-                    let said = both.pointer_mut(place).expect("both say something").take();
-                    assert_eq!(Some(&said), interpolate(&[last]).pointer(place), "{first} and {second}");
-                    // Each release line brings its job, in the order in which they were asked for.
-                    let jobs = both["instance_groups"][0]["jobs"].as_array_mut().unwrap();
-                    jobs.sort_by_key(|job| job["name"].to_string());
+                    assert_eq!(
+                        taken(both, place),
+                        interpolate(&[last]).pointer(place).cloned(),
+                        "{first} and {second}"
+                    );
                 }
+            }
+            for manifest in [&mut one, &mut other] {
+                authorities_come_first(manifest);
+                sort_what_is_appended(manifest);
             }
             assert_eq!(one, other, "{first} and {second}");
         }
+    }
+}
+
+/// What ops files append stands in the order in which they were given, which says nothing.
+fn sort_what_is_appended(manifest: &mut Value) {
+    for place in ["/releases", "/variables", "/instance_groups/0/jobs"] {
+        let list = manifest.pointer_mut(place).and_then(Value::as_array_mut).expect("a list");
+        list.sort_by_key(|one| one["name"].to_string());
+    }
+}
+
+/// A variable's CA has to stand before it.
+fn authorities_come_first(manifest: &Value) {
+    let variables = manifest["variables"].as_array().unwrap();
+    let mut known = BTreeSet::new();
+    for variable in variables {
+        let authority = variable["options"]["ca"].as_str();
+        assert!(authority.is_none_or(|authority| known.contains(authority)), "{variable}");
+        known.insert(variable["name"].as_str().unwrap());
     }
 }
 
@@ -173,7 +207,7 @@ fn the_disk_grows_with_the_quota() {
     }
 }
 
-/// bosh-dns as an addon: every variable it names is made, by a CA that is made before.
+/// bosh-dns as an addon: every variable it names is made.
 #[test]
 fn bosh_dns_brings_its_certificates() {
     let manifest = interpolate(&["add-bosh-dns.yml"]);
@@ -188,12 +222,7 @@ fn bosh_dns_brings_its_certificates() {
     for name in used {
         assert!(names.contains(&name), "{name}");
     }
-    for variable in manifest["variables"].as_array().unwrap() {
-        if let Some(authority) = variable["options"]["ca"].as_str() {
-            let place = |name: &str| names.iter().position(|one| *one == name);
-            assert!(place(authority) < place(variable["name"].as_str().unwrap()), "{variable}");
-        }
-    }
+    authorities_come_first(&manifest);
 }
 
 /// `bosh create-env` reads another manifest than a Director and asks for these.

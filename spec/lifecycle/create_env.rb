@@ -1,6 +1,7 @@
-# What templates see under `bosh create-env`, read in the CLI of 2022 (7.0.1) and of June 2026: `p`, `if_p`,
-# `if_link` that is always false, no `link`, and a `spec` with few fields. Reads one JSON document from stdin, renders
-# all templates in it, and writes their results to stdout. docs/contract.md#create-env
+# What templates see under `bosh create-env`: `p`, `if_p`, `if_link` that is always false, no `link`, and a `spec` with
+# few fields. Compared with the CLI's own context, of 7.0.1 and of June 2026, on every template of job etcd, with equal
+# results. Reads one JSON document from stdin, renders all templates in it, and writes their results to stdout.
+# docs/contract.md#create-env
 
 require 'erb'
 require 'json'

@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::support::fleet::{Answer, Fleet, all_ready, packages, path, repository, run, voters};
-use super::support::load::write_once;
 
 /// Before and after the operator wants more of a cluster.
 const PLAIN: [&str; 3] = ["bootstrap.yml", "single-node.yml", "static-ips.yml"];
@@ -125,8 +124,8 @@ fn metrics_larger_limits_and_a_shared_link_come_to_a_cluster_that_runs() {
     fleet.deploy().succeeded();
     fleet.eventually("one voter, ready", |seen| voters(seen) == 1 && all_ready(seen));
 
-    // Two MiB, more than the default takes.
-    let large = "head -c 2097152 /dev/zero | tr '\\0' a | etcdctl put large";
+    // More than the default takes, and less than etcdctl itself sends.
+    let large = "head -c 2000000 /dev/zero | tr '\\0' a | etcdctl put large";
     fleet.ssh("etcd/0", large).succeeded();
     let configuration = fleet.read("etcd/0", "/var/vcap/data/etcd/etcd.conf.yml");
     for line in ["quota-backend-bytes: 8589934592", "max-txn-ops: 1024"] {
@@ -143,7 +142,7 @@ fn metrics_larger_limits_and_a_shared_link_come_to_a_cluster_that_runs() {
     scrape("metrics", "").failed();
     scrape("v3/kv/range", certificate).failed();
 
-    assert!(write_once(&fleet, "shared", "1"));
+    fleet.ssh("etcd/0", "etcdctl put shared 1").succeeded();
     let consumer = Consumer::new(&fleet);
     consumer.deploy().succeeded();
     let link: Value = serde_json::from_str(&consumer.rendered("config/etcd.json")).expect("JSON");

@@ -94,6 +94,16 @@ pub(crate) struct Lab {
 /// Job etcd of one instance.
 pub(crate) struct Rendered {
     instance: RenderedInstance,
+    /// How many members its group has.
+    pub(crate) members: usize,
+}
+
+/// Which instances of a group are rendered.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    /// The first, which sees all others in its link: where nothing else can differ.
+    First,
 }
 
 impl Rendered {
@@ -141,9 +151,10 @@ impl Lab {
         rendered(self.with_operations(operations)?)
     }
 
-    /// The same for many lists of ops files, in one go.
+    /// The first instance with each of many lists of ops files, in one go.
     pub(crate) fn render_all(&self, lists: &[Vec<String>]) -> Vec<Result<Vec<Rendered>>> {
-        rendered_each(lists.iter().map(|operations| self.with_operations(operations)).collect())
+        let manifests = lists.iter().map(|operations| self.with_operations(operations)).collect();
+        rendered_each(manifests, Which::First)
     }
 
     /// Renders the base manifest with one member, once with each of these properties of job etcd, by dotted name; null
@@ -159,7 +170,7 @@ impl Lab {
             properties.iter().for_each(|(name, value)| set(&mut manifest, name, value));
             Manifest::parse(&serde_yaml::to_string(&manifest)?)
         };
-        rendered_each(cases.iter().map(with).collect())
+        rendered_each(cases.iter().map(with).collect(), Which::First)
     }
 
     /// The base manifest with everything filled in.
@@ -208,11 +219,11 @@ impl Lab {
 }
 
 fn rendered(manifest: Manifest) -> Result<Vec<Rendered>> {
-    rendered_each(vec![Ok(manifest)]).remove(0)
+    rendered_each(vec![Ok(manifest)], Which::All).remove(0)
 }
 
 /// Places, links and renders, in one process for all: starting Ruby costs more than what it does here.
-fn rendered_each(manifests: Vec<Result<Manifest>>) -> Vec<Result<Vec<Rendered>>> {
+fn rendered_each(manifests: Vec<Result<Manifest>>, which: Which) -> Vec<Result<Vec<Rendered>>> {
     let catalog = preparation::catalog(repository()).unwrap();
     let prepared = |manifest: Result<Manifest>| {
         let manifest = manifest?;
@@ -225,13 +236,19 @@ fn rendered_each(manifests: Vec<Result<Manifest>>) -> Vec<Result<Vec<Rendered>>>
     let deployments: Vec<Deployment<'_>> = prepared
         .iter()
         .flatten()
-        .map(|(manifest, links, instances)| Deployment { manifest, links, instances })
+        .map(|(manifest, links, placed)| {
+            let instances = match which {
+                Which::All => placed.as_slice(),
+                Which::First => &placed[..1],
+            };
+            Deployment { manifest, links, instances }
+        })
         .collect();
     let mut outcomes = render_each(&tool("ruby"), &catalog, &deployments).unwrap().into_iter();
-    let outcome = |prepared: Result<_>| {
-        prepared?;
+    let outcome = |prepared: Result<(_, _, Vec<_>)>| {
+        let members = prepared?.2.len();
         let rendered = outcomes.next().expect("one for each that was prepared")?;
-        Ok(rendered.into_iter().map(|instance| Rendered { instance }).collect())
+        Ok(rendered.into_iter().map(|instance| Rendered { instance, members }).collect())
     };
     prepared.into_iter().map(outcome).collect()
 }
