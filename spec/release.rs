@@ -108,10 +108,8 @@ fn ops_files_compose_in_any_order() {
                     );
                 }
             }
-            for manifest in [&mut one, &mut other] {
-                authorities_come_first(manifest);
-                sort_what_is_appended(manifest);
-            }
+            sort_what_is_appended(&mut one);
+            sort_what_is_appended(&mut other);
             assert_eq!(one, other, "{first} and {second}");
         }
     }
@@ -160,6 +158,18 @@ fn names_and_certificates_follow_the_ops_files() {
     assert_eq!(&sans(&fixed, "etcd_peer_static_ips"), addresses);
     let tls = &fixed["instance_groups"][0]["jobs"][1]["properties"]["tls"];
     assert_eq!(tls["peer"]["certificate"], "((etcd_peer_static_ips.certificate))");
+}
+
+/// A Director makes whatever the manifest lists, given or not; the CLI takes what is given first.
+#[test]
+fn with_an_existing_ca_none_is_made_and_it_signs_all_the_same() {
+    let given = interpolate(&["use-existing-ca.yml"]);
+
+    let variables = given["variables"].as_array().unwrap();
+    let signers: BTreeSet<&str> =
+        variables.iter().filter_map(|variable| variable["options"]["ca"].as_str()).collect();
+    assert_eq!(signers, BTreeSet::from(["etcd_ca", "etcd_peer_ca"]));
+    assert!(variables.iter().all(|variable| variable["options"]["is_ca"].is_null()), "{variables:#?}");
 }
 
 #[test]

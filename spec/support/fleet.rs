@@ -61,6 +61,7 @@ pub struct Fleet {
     manifest: PathBuf,
     ops: Vec<PathBuf>,
     variables: Vec<String>,
+    variables_files: Vec<PathBuf>,
     monit_cycle: Option<String>,
     network: Option<&'static str>,
     deleted: Cell<bool>,
@@ -75,6 +76,7 @@ impl Fleet {
             manifest: repository().join("deployment/etcd.yml"),
             ops: Vec::new(),
             variables: Vec::new(),
+            variables_files: Vec::new(),
             monit_cycle: None,
             network: None,
             deleted: Cell::new(false),
@@ -130,6 +132,30 @@ impl Fleet {
         self.ops.push(path);
     }
 
+    /// Gives variables to further deploys, in a file.
+    pub fn give_variables(&mut self, variables: &Value) {
+        let path = self.state.path().join(format!("given-{}.yml", self.variables_files.len()));
+        fs::write(&path, variables.to_string()).expect("write variables");
+        self.variables_files.push(path);
+    }
+
+    /// Where passwords and certificates are kept that were made for this fleet.
+    pub fn vars_store(&self) -> PathBuf {
+        StateDir::at(self.state_dir()).deployment("etcd").vars_store()
+    }
+
+    /// Forgets variables that were made: the next deploy makes them anew.
+    #[track_caller]
+    pub fn forget_variables(&self, names: &[&str]) {
+        let text = fs::read_to_string(self.vars_store()).expect("the store of variables");
+        let mut known: Value = serde_yaml::from_str(&text).expect("variables");
+        for name in names {
+            let made = known.as_object_mut().and_then(|known| known.remove(*name));
+            assert!(made.is_some(), "there was no variable {name}");
+        }
+        fs::write(self.vars_store(), known.to_string()).expect("keep the other variables");
+    }
+
     /// Deploys with this number of members; all other ops files stay. Later deploys keep the number.
     pub fn scale_to(&mut self, members: usize) -> Answer {
         let scale = repository().join("deployment/operations/scale.yml");
@@ -165,6 +191,9 @@ impl Fleet {
         }
         for variable in &self.variables {
             command.arg("-v").arg(variable);
+        }
+        for file in &self.variables_files {
+            command.arg("-l").arg(file);
         }
         command.args(flags);
         command

@@ -22,9 +22,11 @@ use serde_json::{Map, Value, json};
 const SCALED: u8 = 5;
 
 /// The variables of type certificate, here a line of text each that says which one it is.
-const CERTIFICATES: [&str; 14] = [
+const CERTIFICATES: [&str; 16] = [
     "etcd_ca",
     "etcd_peer_ca",
+    "etcd_ca_2",
+    "etcd_peer_ca_2",
     "etcd_server",
     "etcd_peer",
     "etcd_admin",

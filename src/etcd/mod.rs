@@ -16,6 +16,7 @@ pub mod mutex;
 pub mod process;
 pub mod quorum;
 pub mod release_line;
+pub mod renewal;
 pub mod settings;
 pub mod tls;
 pub mod version;

@@ -43,6 +43,7 @@ use crate::etcd::version::EtcdVersion;
 use crate::etcd::{binary, http};
 use crate::job::config::{JobConfig, faults_complaint};
 use crate::job::honoured;
+use crate::job::lifetime::Watched;
 use crate::job::paths::Paths;
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::records;
@@ -77,6 +78,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         news: Arc::new(Notify::new()),
         as_peer: reach.as_peer.clone(),
         paths: paths.clone(),
+        certificates: Arc::new(Watched::new(paths.config())),
     };
     let validation = Validation::new(paths);
     let launcher = Launcher {

@@ -70,6 +70,7 @@ fn data() -> DiskData {
         voters: Some([MemberId(2)].into()),
         storage_version: None,
         cluster_version: None,
+        old_request: None,
         validated: Validated::NotYet,
     }
 }
