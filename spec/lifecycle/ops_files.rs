@@ -1,7 +1,6 @@
 //! The combinations of ops files that the pages show, deployed: one member, to be quick.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -110,7 +109,7 @@ impl Drop for Consumer<'_> {
 #[test]
 fn metrics_larger_limits_and_a_shared_link_come_to_a_cluster_that_runs() {
     let id = std::process::id();
-    let address = Ipv4Addr::new(127, 251, (id / 250 % 250 + 1) as u8, (id % 250 + 1) as u8);
+    let address = format!("127.251.{}.{}", id / 250 % 250 + 1, id % 250 + 1);
     let mut fleet = Fleet::new(&PLAIN).with_variable(&format!("etcd_static_ips=[{address}]")).deployed();
     let consumer = Consumer::new(&fleet);
     let told = consumer.deploy().failed().text();

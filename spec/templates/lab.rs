@@ -180,11 +180,6 @@ impl Lab {
         serde_yaml::from_str(&self.interpolated(Vec::new(), 3).unwrap().yaml).unwrap()
     }
 
-    /// Renders a manifest in which nothing is left to fill in.
-    pub(crate) fn render_manifest(&self, manifest: &Value) -> Result<Vec<Rendered>> {
-        rendered(Manifest::parse(&serde_yaml::to_string(manifest)?)?)
-    }
-
     fn with_operations(&self, operations: &[String]) -> Result<Manifest> {
         let directory = repository().join("deployment/operations");
         // BOSH wants exactly as many addresses as instances; what says their number last wins.
@@ -218,6 +213,11 @@ impl Lab {
         atomic_file::write(&path, text.as_bytes(), 0o600).unwrap();
         path
     }
+}
+
+/// Renders a manifest in which nothing is left to fill in.
+pub(crate) fn render_manifest(manifest: &Value) -> Result<Vec<Rendered>> {
+    rendered(Manifest::parse(&serde_yaml::to_string(manifest)?)?)
 }
 
 fn rendered(manifest: Manifest) -> Result<Vec<Rendered>> {

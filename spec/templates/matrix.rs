@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::lab::{Lab, Rendered, identities, repository, set};
+use super::lab::{Lab, Rendered, identities, render_manifest, repository, set};
 use super::{cases, declared, load};
 
 /// Jobs that have templates, with a value for each property that has no default. A job that is new belongs here.
@@ -62,7 +62,7 @@ fn members_know_each_other_by_name_or_by_address_and_are_alone_without_the_link(
         }
         let world = format!("{members} members, by name: {by_name}, linked: {linked}");
 
-        let instances = lab.render_manifest(&manifest).unwrap_or_else(|error| panic!("{world}: {error:#}"));
+        let instances = render_manifest(&manifest).unwrap_or_else(|error| panic!("{world}: {error:#}"));
 
         assert_eq!(instances.len(), members, "{world}");
         for (at, one) in instances.iter().enumerate() {
@@ -101,7 +101,7 @@ fn the_link_may_say_addresses_where_the_deployment_says_names() {
     manifest["instance_groups"][0]["jobs"][1]["consumes"] =
         json!({"etcd_peers": {"from": "etcd_peers", "ip_addresses": true}});
 
-    let instances = lab.render_manifest(&manifest).unwrap();
+    let instances = render_manifest(&manifest).unwrap();
 
     let job: Value = serde_json::from_str(instances[0].file("config/job.json")).unwrap();
     assert_eq!(job["links"]["etcd_peers"]["instances"][0]["address"], "127.0.9.1");
@@ -117,7 +117,7 @@ fn each_property_that_may_be_left_out_is_rendered_where_it_is_given() {
         given().into_iter().filter(|(name, _)| !required.contains(name)).collect();
     assert!(optional.contains_key("metrics_port") && optional.contains_key("tls.client.private_key"));
     let base = lab.manifest();
-    let without = lab.render_manifest(&base).unwrap();
+    let without = render_manifest(&base).unwrap();
     let without = contents(&without[0]);
 
     let mut all = base.clone();
@@ -125,7 +125,7 @@ fn each_property_that_may_be_left_out_is_rendered_where_it_is_given() {
         let mut manifest = base.clone();
         set(&mut manifest, name, value);
         set(&mut all, name, value);
-        let instances = lab.render_manifest(&manifest).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let instances = render_manifest(&manifest).unwrap_or_else(|error| panic!("{name}: {error:#}"));
 
         let with = contents(&instances[0]);
         let changed: Vec<&str> =
@@ -138,7 +138,7 @@ fn each_property_that_may_be_left_out_is_rendered_where_it_is_given() {
             assert_eq!(with[changed[0]].trim_end(), value.as_str().unwrap(), "{name} in {}", changed[0]);
         }
     }
-    let instances = lab.render_manifest(&all).unwrap();
+    let instances = render_manifest(&all).unwrap();
     load(&instances[0]).unwrap();
 }
 
@@ -148,7 +148,7 @@ fn required(lab: &Lab) -> BTreeSet<String> {
     for name in given().keys() {
         set(&mut manifest, name, &Value::Null);
     }
-    let told = match lab.render_manifest(&manifest) {
+    let told = match render_manifest(&manifest) {
         Ok(_) => String::new(),
         Err(error) => format!("{error:#}"),
     };
