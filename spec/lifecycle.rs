@@ -4,6 +4,10 @@
 #![allow(missing_docs, reason = "test names are sentences")]
 #![allow(clippy::disallowed_methods, reason = "fixtures need no durability")]
 
+#[path = "lifecycle/create_env.rs"]
+mod create_env;
+#[path = "lifecycle/ops_files.rs"]
+mod ops_files;
 mod support;
 
 use std::fs;

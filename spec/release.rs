@@ -7,16 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A value for each variable of an ops file.
 const VARIABLES: [&str; 3] =
     ["etcd_instances=5", "deployment_name=orders", "etcd_static_ips=[10.0.0.1,10.0.0.2,10.0.0.3]"];
 
-/// Whether two ops files say two things about one: the last one wins.
-fn are_rivals(one: &str, other: &str) -> bool {
-    let is_version = |file: &str| file.starts_with("use-etcd-");
-    (one, other) == ("scale.yml", "single-node.yml") || (is_version(one) && is_version(other))
+/// Pairs that say two things about one, and where: the last one wins.
+const RIVALS: [(&str, &str, &str); 3] = [
+    (
+        "enable-metrics.yml",
+        "test/loopback.yml",
+        "/instance_groups/0/jobs/1/properties/metrics_listen_address",
+    ),
+    ("scale.yml", "single-node.yml", "/instance_groups/0/instances"),
+    ("raise-limits.yml", "test/loopback.yml", "/instance_groups/0/jobs/1/properties/open_files"),
+];
+
+/// Where two ops files say two things about one.
+fn rivalry(one: &str, other: &str) -> Option<&'static str> {
+    if one.starts_with("use-etcd-") && other.starts_with("use-etcd-") {
+        return Some("/instance_groups/0/jobs/1/properties/etcd_version");
+    }
+    RIVALS.iter().find(|(first, second, _)| (*first, *second) == (one, other)).map(|(.., place)| *place)
 }
 
 fn repository() -> &'static Path {
@@ -63,6 +76,12 @@ fn interpolate(operations: &[&str]) -> Value {
     serde_yaml::from_slice(&output.stdout).unwrap()
 }
 
+/// What a manifest says at that place, where it then says nothing any more.
+fn taken(manifest: &mut Value, place: &str) -> Option<Value> {
+    let (parent, key) = place.rsplit_once('/').expect("a pointer");
+    manifest.pointer_mut(parent)?.as_object_mut()?.remove(key)
+}
+
 fn job_spec() -> Value {
     serde_yaml::from_str(&read("jobs/etcd/spec")).unwrap()
 }
@@ -72,13 +91,6 @@ fn properties() -> BTreeMap<String, Value> {
     serde_json::from_value(job_spec()["properties"].clone()).unwrap()
 }
 
-/// The order of variables means nothing, as long as a CA comes before what it signs.
-fn sorted(mut manifest: Value) -> Value {
-    let variables = manifest["variables"].as_array_mut().unwrap();
-    variables.sort_by_key(|variable| variable["name"].to_string());
-    manifest
-}
-
 #[test]
 fn ops_files_compose_in_any_order() {
     let files = operations();
@@ -86,12 +98,39 @@ fn ops_files_compose_in_any_order() {
 
     for (position, first) in files.iter().enumerate() {
         for second in &files[position + 1..] {
-            let [one, other] =
-                [[first, second], [second, first]].map(|both| sorted(interpolate(&both.map(String::as_str))));
-            if !are_rivals(first, second) {
-                assert_eq!(one, other, "{first} and {second}");
+            let (mut one, mut other) = (interpolate(&[first, second]), interpolate(&[second, first]));
+            if let Some(place) = rivalry(first, second) {
+                for (both, last) in [(&mut one, second), (&mut other, first)] {
+                    assert_eq!(
+                        taken(both, place),
+                        interpolate(&[last]).pointer(place).cloned(),
+                        "{first} and {second}"
+                    );
+                }
             }
+            sort_what_is_appended(&mut one);
+            sort_what_is_appended(&mut other);
+            assert_eq!(one, other, "{first} and {second}");
         }
+    }
+}
+
+/// What ops files append stands in the order in which they were given, which says nothing.
+fn sort_what_is_appended(manifest: &mut Value) {
+    for place in ["/releases", "/variables", "/instance_groups/0/jobs"] {
+        let list = manifest.pointer_mut(place).and_then(Value::as_array_mut).expect("a list");
+        list.sort_by_key(|one| one["name"].to_string());
+    }
+}
+
+/// A variable's CA has to stand before it.
+fn authorities_come_first(manifest: &Value) {
+    let variables = manifest["variables"].as_array().unwrap();
+    let mut known = BTreeSet::new();
+    for variable in variables {
+        let authority = variable["options"]["ca"].as_str();
+        assert!(authority.is_none_or(|authority| known.contains(authority)), "{variable}");
+        known.insert(variable["name"].as_str().unwrap());
     }
 }
 
@@ -164,9 +203,13 @@ fn with_an_existing_ca_none_is_made_and_it_signs_all_the_same() {
 #[test]
 fn the_manifest_sets_only_properties_that_exist() {
     let known = properties();
-    let job = interpolate(&["bootstrap.yml", "test/loopback.yml"])["instance_groups"][0]["jobs"][1].clone();
+    let files = operations();
+    // Of rivals the last one is seen, and both set what the other sets.
+    let everything = interpolate(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    let create_env: Value = serde_yaml::from_str(&read("deployment/create-env.yml")).unwrap();
+    let jobs = [everything, create_env].map(|manifest| manifest["instance_groups"][0]["jobs"][1].clone());
 
-    for (name, value) in job["properties"].as_object().unwrap() {
+    for (name, value) in jobs.iter().flat_map(|job| job["properties"].as_object().unwrap()) {
         if name == "tls" {
             for (role, parts) in value.as_object().unwrap() {
                 for part in parts.as_object().unwrap().keys() {
@@ -179,9 +222,79 @@ fn the_manifest_sets_only_properties_that_exist() {
     }
 }
 
+/// Only what is shared leaves the deployment, and a key never does.
+#[test]
+fn the_link_is_shared_where_the_operator_says_so() {
+    let provided = |operations: &[&str]| {
+        interpolate(operations)["instance_groups"][0]["jobs"][1]["provides"]["etcd_client"].clone()
+    };
+
+    assert_eq!(provided(&[]), json!({"as": "etcd_client"}));
+    assert_eq!(provided(&["share-links.yml"]), json!({"as": "etcd_client", "shared": true}));
+}
+
+/// What goes with a larger database: its disk, by the rule that the property's description tells.
+#[test]
+fn the_disk_grows_with_the_quota() {
+    for operations in [[].as_slice(), &["raise-limits.yml"]] {
+        let group = interpolate(operations)["instance_groups"][0].clone();
+        let default = &properties()["quota_backend_bytes"]["default"];
+        let quota = group["jobs"][1]["properties"].get("quota_backend_bytes").unwrap_or(default);
+        let disk_mib = group["persistent_disk"].as_u64().unwrap();
+        assert!(disk_mib >= 4 * (quota.as_u64().unwrap() >> 20), "{disk_mib} MiB for {quota}");
+    }
+}
+
+/// bosh-dns as an addon: every variable it names is made.
+#[test]
+fn bosh_dns_brings_its_certificates() {
+    let manifest = interpolate(&["add-bosh-dns.yml"]);
+    let names: Vec<&str> =
+        manifest["variables"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let releases = manifest["releases"].as_array().unwrap();
+    assert!(releases.iter().any(|one| one["name"] == "bosh-dns"), "{releases:?}");
+
+    let text = manifest["addons"].to_string();
+    let used: Vec<&str> = text.split("((").skip(1).map(|rest| rest.split_once("))").unwrap().0).collect();
+    assert_eq!(used.len(), 4, "{text}");
+    for name in used {
+        assert!(names.contains(&name), "{name}");
+    }
+    authorities_come_first(&manifest);
+}
+
+/// `bosh create-env` reads another manifest than a Director and asks for these.
+#[test]
+fn the_manifest_for_create_env_is_complete_and_has_one_member() {
+    let bosh = which::which("bosh").expect("bosh on PATH (ci/setup puts it there)");
+    let store = tempfile::tempdir().unwrap();
+    let output = Command::new(bosh)
+        .args(["int", "--var-errs", "--var-errs-unused", "--vars-store"])
+        .arg(store.path().join("vars.yml"))
+        .arg(repository().join("deployment/create-env.yml"))
+        .args(["-v", "internal_ip=10.0.0.5", "-v", "internal_cidr=10.0.0.0/24", "-v", "internal_gw=10.0.0.1"])
+        .args(["-l".as_ref(), repository().join("spec/lifecycle/create_env.yml").as_os_str()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let manifest: Value = serde_yaml::from_slice(&output.stdout).unwrap();
+
+    let groups = manifest["instance_groups"].as_array().unwrap();
+    assert_eq!((groups.len(), &groups[0]["instances"]), (1, &json!(1)));
+    for (key, name) in [("resource_pools", "resource_pool"), ("disk_pools", "persistent_disk_pool")] {
+        assert_eq!(manifest[key][0]["name"], groups[0][name], "{name}");
+    }
+    assert_eq!(groups[0]["networks"][0]["static_ips"], json!(["10.0.0.5"]));
+    let release = &manifest["cloud_provider"]["template"]["release"];
+    assert!(manifest["releases"].as_array().unwrap().iter().any(|one| &one["name"] == release));
+    let mbus = manifest["cloud_provider"]["mbus"].as_str().unwrap();
+    assert!(mbus.ends_with("@10.0.0.5:6868"), "{mbus}");
+}
+
 #[test]
 fn every_property_is_described_with_an_example_and_printed_into_job_json() {
     let job_json = read("jobs/etcd/templates/config/job.json.erb");
+    assert!(!job_json.contains("link.address"), "it raises where there is no Director");
 
     for (name, definition) in properties() {
         assert!(definition["description"].as_str().is_some_and(|text| text.len() > 20), "{name}");

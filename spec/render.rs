@@ -22,12 +22,14 @@ const UUID: &str = "6f3e0c1a-0000-4000-8000-000000000000";
 struct Deployment {
     yaml: String,
     job: Job,
+    /// Further jobs of the release; the manifest has to name them.
+    others: Vec<Job>,
     instances: Vec<Identity>,
 }
 
-/// Properties of job `j` in the manifest; the spec declares `a` (no default), `d.x` (1), `no` (false) and
-/// `empty` (''). The job consumes `peers`, which it provides, `absent`, and `manual`.
-const PROPERTIES: &str = "{a: {b: 5, list: [1, {k: v}], t: true}, secret: undeclared}";
+/// Properties of job `j` in the manifest; the spec declares `a` (no default), `d.x` (1), `no` (false), `empty`
+/// ('') and `unset` (no default). The job consumes `peers`, which it provides, `absent`, and `manual`.
+const PROPERTIES: &str = "{a: {list: [1, {z: 1, k: v}], t: true, b: 5}, unset: ~, secret: undeclared}";
 
 fn deployment() -> Deployment {
     let yaml = format!(
@@ -65,6 +67,7 @@ fn deployment() -> Deployment {
             property("d.x", json!(1)),
             property("no", json!(false)),
             property("empty", json!("")),
+            property("unset", json!(null)),
         ],
         ..Job::default()
     };
@@ -78,7 +81,7 @@ fn deployment() -> Deployment {
         ip: Ipv4Addr::new(127, 0, 9, if index == 0 { 1 } else { 2 }),
         bootstrap: index == 0,
     };
-    Deployment { yaml, job, instances: vec![instance(0, UUID), instance(1, "u1")] }
+    Deployment { yaml, job, others: Vec::new(), instances: vec![instance(0, UUID), instance(1, "u1")] }
 }
 
 impl Deployment {
@@ -106,7 +109,9 @@ impl Deployment {
     fn render_with(&self, ruby: &Path) -> anyhow::Result<Vec<RenderedInstance>> {
         let manifest = Manifest::parse(&self.yaml)?;
         let mut release = Release::played("rel", &[]);
-        release.jobs.insert("j".into(), self.job.clone());
+        for job in self.others.iter().chain([&self.job]) {
+            release.jobs.insert(job.name.clone(), job.clone());
+        }
         let mut catalog = Catalog::default();
         catalog.add(release);
         let links = link::resolve(&manifest, &catalog, &self.instances, &BTreeMap::new())?;
@@ -137,7 +142,10 @@ fn assert_renders(deployment: Deployment, rows: &[(&str, &str)]) {
 fn properties_are_found_by_dotted_name() {
     assert_renders(deployment(), &[
         ("<%= p('a.b') %>", "5"),
-        ("<%= p('a').to_json %>", r#"{"b":5,"list":[1,{"k":"v"}],"t":true}"#),
+        // Sorted, whatever the manifest's order: another order would be another file.
+        ("<%= p('a').to_json %>", r#"{"b":5,"list":[1,{"k":"v","z":1}],"t":true}"#),
+        ("<%= p('unset', 'null is missing') %>", "null is missing"),
+        ("<%= p('no', true) %>/<%= p(['empty', 'd.x'], 7).inspect %>", "false/\"\""),
         ("<%= p('d.x') %>", "1"),
         ("<%= p('d.x', 2) %>", "1"),
         ("<%= p('no') %>", "false"),
@@ -147,7 +155,7 @@ fn properties_are_found_by_dotted_name() {
         ("<%= p(['a.none', 'd.x']) %>", "1"),
         ("<%= p(['a.none', 'none.such'], 7) %>", "7"),
         ("<%= p('secret', 'an undeclared property is invisible') %>", "an undeclared property is invisible"),
-        ("<%= properties.a.b %>/<%= properties.none.inspect %>", "5/nil"),
+        ("<%= properties.a.b %>/<%= properties.none.inspect %>/<%= properties.unset.inspect %>", "5/nil/nil"),
         ("<%= raw_properties['a']['b'] %>", "5"),
         ("<% p('a')['b'] = 6 %>", ""),
         // What one template changes, the next does not see.
@@ -162,6 +170,8 @@ fn blocks_run_when_all_their_properties_are_there() {
         ("<% if_p('a.b', 'no') do |b, no| %><%= b %> <%= no %><% end %>", "5 false"),
         ("<% if_p('a.b', 'a.none') do |*| %>yes<% end %>", ""),
         ("<% if_p('a.none') do |x| %>yes<% end.else do %>no<% end %>", "no"),
+        ("<% if_p('empty', 'unset') do |*| %>yes<% end.else do %>no<% end %>", "no"),
+        ("<% if_p('empty') do |x| %><%= x.inspect %><% end %>", "\"\""),
         ("<% if_p('a.b') do |x| %>yes<% end.else do %>no<% end %>", "yes"),
         ("<% if_p('a.none') do |x| %>1<% end.else_if_p('d.x') do |x| %>2:<%= x %><% end.else do %>3<% end %>", "2:1"),
         ("<% if_p('a.none') do |x| %>1<% end.else_if_p('a.no') do |x| %>2<% end.else do %>3<% end %>", "3"),
@@ -184,6 +194,10 @@ fn links_have_instances_properties_and_an_address() {
         ("<% link('peers').if_p('d.x') do |x| %><%= x %><% end.else do %>no<% end %>", "1"),
         ("<% link('peers').if_p('none') do |x| %>yes<% end.else_if_p('d.x') do |x| %>else <%= x %><% end %>", "else 1"),
         ("<%= link('peers').instances[0].p('none', 'none') %>", "none"),
+        ("<% link('peers').instances[0].if_p('none') do |x| %>yes<% end.else do %>no<% end %>", "no"),
+        ("<%= link('peers').p(['none', 'd.x']) %>", "1"),
+        ("<% if_link('manual') do |l| %><%= l.p('port') %><% end.else_if_p('a.b') do |b| %>2<% end.else do %>3<% end %>", "1"),
+        ("<% if_link('absent') do |l| %>1<% end.else_if_p('unset') do |b| %>2<% end.else do %>3<% end %>", "3"),
         ("<%= link('peers').address %>", "q-s0.my-ig.default.my-dep.bosh"),
         ("<%= link('peers').address(status: 'default') %>", "q-s0.my-ig.default.my-dep.bosh"),
         ("<%= link('peers').address(status: 'all') %>", "q-s4.my-ig.default.my-dep.bosh"),
@@ -213,6 +227,9 @@ fn spec_says_who_the_instance_is() {
         ("<%= n = spec.networks.default; [n.type, n.ip, n.default, n.dns, n.dns_record_name].to_json %>",
             r#"["manual","127.0.9.1",["dns","gateway"],[],"0.my-ig.default.my-dep.bosh"]"#),
         ("<%= spec.networks.to_h.values.first.ip %>", "127.0.9.1"),
+        ("<%= n = spec.networks.default; [n.netmask, n.gateway, n.prefix, n.cloud_properties.to_h].to_json %>",
+            r#"["255.0.0.0","127.0.0.1","32",{}]"#),
+        ("<%= [spec.networks.other, spec.links.absent, spec.properties.none].inspect %>", "[nil, nil, nil]"),
         ("<%= [spec.release.name, spec.release.version].to_json %>", r#"["rel","0+dev.1"]"#),
         ("<%= spec.job.name %> <%= spec.job.templates.map(&:name) %>", r#"my_ig ["j"]"#),
         ("<%= spec.properties.a.b %> <%= spec.links.peers.instances.size %>", "5 2"),
@@ -222,7 +239,47 @@ fn spec_says_who_the_instance_is() {
     assert_renders(deployment().manifest_with("instance_groups:", "features: {use_dns_addresses: true}\ninstance_groups:"), &[
         ("<%= spec.address %> <%= spec.ip %>", &format!("{UUID}.my-ig.default.my-dep.bosh 127.0.9.1")),
         ("<%= link('peers').instances.last.address %>", "u1.my-ig.default.my-dep.bosh"),
+        ("<%= link('peers').address %>", "q-s0.my-ig.default.my-dep.bosh"),
     ]);
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_consumer_may_want_addresses_where_the_deployment_has_names_and_the_other_way_round() {
+    let names = ("instance_groups:", "features: {use_dns_addresses: true}\ninstance_groups:");
+    let wants = |said: &str| format!("consumes: {{peers: {{from: peers, ip_addresses: {said}}}, manual:");
+
+    assert_renders(deployment().manifest_with(names.0, names.1).manifest_with("consumes: {manual:", &wants("true")), &[
+        ("<%= link('peers').instances.map(&:address) %>", r#"["127.0.9.1", "127.0.9.2"]"#),
+        // Neither the instance's own address nor the group's name are the consumer's to choose.
+        ("<%= spec.address %>", &format!("{UUID}.my-ig.default.my-dep.bosh")),
+        ("<%= link('peers').address %>", "q-s0.my-ig.default.my-dep.bosh"),
+    ]);
+    assert_renders(deployment().manifest_with("consumes: {manual:", &wants("false")), &[
+        ("<%= link('peers').instances.last.address %>", "u1.my-ig.default.my-dep.bosh"),
+        ("<%= spec.address %>", "127.0.9.1"),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip]
+fn an_instance_without_zone_and_disk_is_told_so_and_only_one_has_the_bootstrap_flag() {
+    let mut bare = deployment().manifest_with("  azs: [z1]\n", "").manifest_with("  persistent_disk: 1024\n", "");
+    bare.instances.iter_mut().for_each(|one| one.az = None);
+
+    assert_renders(bare, &[
+        ("<%= [spec.az, spec.persistent_disk].inspect %>", "[nil, 0]"),
+        ("<%= link('peers').instances.first.az.inspect %>", "nil"),
+    ]);
+    let both = deployment().template("flag", "<%= spec.bootstrap %> <%= index %>").render().expect("renders");
+    assert_eq!(both.iter().map(|one| one.jobs[0].files[0].content.as_str()).collect::<Vec<_>>(), ["true 0", "false 1"]);
+}
+
+#[test]
+fn a_link_by_hand_without_an_address_has_none_for_the_group() {
+    let unnamed = deployment().manifest_with(", address: db.example.com}", "}");
+
+    assert_renders(unnamed, &[("<%= link('manual').address.inspect %>", "nil")]);
 }
 
 #[test]
@@ -248,11 +305,16 @@ fn what_goes_wrong_in_a_template_is_told_with_its_line() {
         ("\n\n<%= p('etcd.cluster_token') %>", r#"(line 3: Can't find property '["etcd.cluster_token"]')"#),
         ("<%= p(['x', 'y']) %>", r#"(line 1: Can't find property '["x", "y"]')"#),
         ("<%= p('a.none') %>", r#"(line 1: Can't find property '["a.none"]')"#),
+        ("<%= p('unset') %>", r#"(line 1: Can't find property '["unset"]')"#),
+        ("<%= p('secret') %>", r#"(line 1: Can't find property '["secret"]')"#),
+        ("a\n<% if_link('peers') do |l|\n  l.p('none')\nend %>", r#"(line 3: Can't find property '["none"]')"#),
         ("<%= link('absent') %>", "(line 1: Can't find link 'absent')"),
         ("<%= link('unheard') %>", "(line 1: Can't find link 'unheard')"),
         ("<%= link('peers').p('none') %>", r#"(line 1: Can't find property '["none"]')"#),
         ("<%= link('peers').instances[0].p('none') %>", r#"(line 1: Can't find property '["none"]')"#),
         ("<%= link('peers').group_name %>", "(line 1: undefined method 'group_name' for an instance of Link)"),
+        ("<%= link('peers').default_network %>", "(line 1: undefined method 'default_network' for an instance of Link)"),
+        ("<%= link('peers').instances[0].addresses %>", "(line 1: undefined method 'addresses' for an instance of LinkInstance)"),
         ("<%= raise 'told' %>", "(line 1: told)"),
         ("<% exit 3 %>", "(line 1: exit)"),
         ("<% if true %>", "(line (unknown): j/"),
@@ -311,6 +373,28 @@ fn monit_is_rendered_first_and_its_error_ends_the_job() {
     assert_eq!(error, expected);
 }
 
+/// A job that fails in `monit` is told by that alone, next to others whose templates fail, each with all of its own.
+#[test]
+fn faults_of_several_jobs_are_told_together() {
+    let mut two = deployment()
+        .template("a.erb", "<%= p('none') %>")
+        .template("b.erb", "fine")
+        .template("c.erb", "\n<%= link('absent') %>")
+        .manifest_with("  jobs:\n", "  jobs:\n  - {name: first, release: rel}\n");
+    let broken = Job { name: "first".into(), monit: "<%= p('none') %>".into(), ..Job::default() };
+    two.others.push(broken);
+
+    let error = two.render().expect_err("both fail").to_string();
+
+    let expected = "Unable to render instance groups for deployment. Errors are:\n  \
+                    - Unable to render jobs for instance group 'my_ig'. Errors are:\n    \
+                    Error filling in template 'monit' (line 1: Can't find property '[\"none\"]')\n    \
+                    - Unable to render templates for job 'j'. Errors are:\n      \
+                    - Error filling in template 'a.erb' (line 1: Can't find property '[\"none\"]')\n      \
+                    - Error filling in template 'c.erb' (line 2: Can't find link 'absent')";
+    assert_eq!(error, expected);
+}
+
 #[test]
 fn files_have_the_agents_modes_and_the_order_of_the_manifest() {
     let mut plain = deployment()
@@ -336,12 +420,16 @@ fn each_instance_is_rendered_and_the_hash_tells_whether_it_changed() {
     let (who, same) = (who.render().expect("renders"), same.render().expect("renders"));
     let again = deployment().template("same.erb", "x").render().expect("renders");
     let moved = deployment().template_to("same.erb", "config/moved", "x").render().expect("renders");
+    let mut watched = deployment().template("same.erb", "x");
+    watched.job.monit = "check process j".into();
+    let watched = watched.render().expect("renders");
 
     assert_eq!(who[1].jobs[0].files[0].content, "u1");
     assert_ne!(who[0].configuration_hash, who[1].configuration_hash);
     assert_eq!(same[0].configuration_hash, same[1].configuration_hash);
     assert_eq!(same[0].configuration_hash, again[0].configuration_hash);
     assert_ne!(same[0].configuration_hash, moved[0].configuration_hash, "a path counts too");
+    assert_ne!(same[0].configuration_hash, watched[0].configuration_hash, "what monit is told counts too");
     assert_eq!(same[0].configuration_hash.len(), 40);
 }
 

@@ -8,13 +8,20 @@
 
 #[path = "templates/lab.rs"]
 mod lab;
+#[path = "templates/matrix.rs"]
+mod matrix;
+#[path = "templates/schema.rs"]
+mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use etcd_release::atomic_file;
-use etcd_release::job::config::JobConfig;
+use etcd_release::job::certificate;
+use etcd_release::job::config::{JobConfig, faults_complaint};
+use etcd_release::job::properties::Fault;
 use etcd_release::local::bpm::config::{Exceptions, JobConfig as BpmConfig};
+use rustls::pki_types::UnixTime;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -27,7 +34,8 @@ struct Case {
     /// Laid over the properties of job etcd in the manifest, by dotted name; null takes one away.
     properties: Map<String, Value>,
     /// Rejects only: the whole message, either of the Director while it renders, or of pre-start, without
-    /// the two lines of advice that are the same for all.
+    /// the two lines of advice that are the same for all. Without a text only the Director says no, by
+    /// `properties_schema.json`.
     #[serde(default)]
     told: Option<String>,
 }
@@ -53,6 +61,30 @@ fn load(rendered: &Rendered) -> Result<JobConfig, String> {
     JobConfig::load(&path).map_err(|complaint| complaint.to_string())
 }
 
+/// What pre-start says about a rendered instance: its properties and its certificates, all at once. What it asks of the
+/// installed etcd is in `src/job/installed.rs`.
+fn pre_start(rendered: &Rendered) -> Result<JobConfig, String> {
+    let directory = tempfile::tempdir().unwrap();
+    for file in rendered.files().iter().filter(|file| file.path.starts_with("config/")) {
+        let path = directory.path().join(file.path.trim_start_matches("config/"));
+        atomic_file::write(&path, file.content.as_bytes(), 0o600).unwrap();
+    }
+    let read = JobConfig::read(&directory.path().join("job.json")).unwrap();
+    let certificates = certificate::check(directory.path(), &read.address, UnixTime::now());
+    let faults: Vec<Fault> =
+        read.job.as_ref().err().into_iter().chain(certificates.as_ref().err()).flatten().cloned().collect();
+    let here = directory.path().display().to_string();
+    let told = faults_complaint(&faults).to_string().replace(&here, "/var/vcap/jobs/etcd/config");
+    read.job.ok().filter(|_| faults.is_empty()).ok_or(told)
+}
+
+/// The properties of job etcd with their definitions.
+fn declared() -> BTreeMap<String, Value> {
+    let text = std::fs::read_to_string(repository().join("jobs/etcd/spec")).unwrap();
+    let spec: Value = serde_yaml::from_str(&text).unwrap();
+    serde_json::from_value(spec["properties"].clone()).unwrap()
+}
+
 /// A name for a snapshot: ops files are in directories, snapshots are not.
 fn plain(file: &str) -> String {
     file.trim_end_matches(".yml").replace('/', "-")
@@ -65,8 +97,9 @@ fn the_base_manifest_and_each_ops_file_render_what_the_snapshots_say() {
         operations().into_iter().map(|file| (plain(&file), vec![file])).collect();
     variants.push(("base".to_owned(), Vec::new()));
 
-    for (name, ops) in variants {
-        let first = lab.render(&ops).unwrap().swap_remove(0);
+    let (names, lists): (Vec<String>, Vec<Vec<String>>) = variants.into_iter().unzip();
+    for (name, instances) in names.iter().zip(lab.render_all(&lists)) {
+        let first = instances.unwrap().swap_remove(0);
 
         for file in ["job.json", "bpm.yml"] {
             insta::assert_snapshot!(format!("{name}__{file}"), first.file(&format!("config/{file}")));
@@ -117,33 +150,33 @@ fn instances_differ_only_in_who_they_are() {
 fn every_two_ops_files_compose_into_jobs_that_load() {
     let lab = Lab::new();
     let files = operations();
-    assert!(files.len() >= 6, "{files:?}");
-
+    assert!(files.len() >= 10, "{files:?}");
+    let mut pairs = Vec::new();
     for (position, first) in files.iter().enumerate() {
-        for second in &files[position + 1..] {
-            let both = [first.clone(), second.clone()];
-            let instances = lab.render(&both).unwrap_or_else(|error| panic!("{both:?}: {error:#}"));
-            for one in &instances {
-                let job = load(one).unwrap_or_else(|told| panic!("{both:?}: {told}"));
-                assert_eq!(job.instances.len(), instances.len(), "{both:?}");
-            }
-        }
+        pairs.extend(files[position + 1..].iter().map(|second| vec![first.clone(), second.clone()]));
+    }
+
+    for (both, instances) in pairs.iter().zip(lab.render_all(&pairs)) {
+        let instances = instances.unwrap_or_else(|error| panic!("{both:?}: {error:#}"));
+        let job = load(&instances[0]).unwrap_or_else(|told| panic!("{both:?}: {told}"));
+        assert_eq!(job.instances.len(), instances[0].members, "{both:?}");
     }
 }
 
 #[test]
 fn properties_that_are_accepted_reach_the_programs_as_they_were_written() {
-    let lab = Lab::new();
     let cases = cases("accepts");
     assert!(!cases.is_empty());
 
-    for (name, case) in cases {
+    for ((name, case), instances) in cases.iter().zip(Lab::new().render_cases(&properties(&cases))) {
         assert!(case.told.is_none(), "{name}: nothing is told about what is accepted");
-        let instances = lab.render_with(&case.properties).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let instances = instances.unwrap_or_else(|error| panic!("{name}: {error:#}"));
 
-        load(&instances[0]).unwrap_or_else(|told| panic!("{name}: {told}"));
+        pre_start(&instances[0]).unwrap_or_else(|told| panic!("{name}: {told}"));
         let job: Value = serde_json::from_str(instances[0].file("config/job.json")).unwrap();
-        for (property, value) in &case.properties {
+        // Keys are files of their own.
+        let is_printed = |property: &str| !property.ends_with("_key");
+        for (property, value) in case.properties.iter().filter(|(property, _)| is_printed(property)) {
             assert_eq!(&job["properties"][property], value, "{name}: {property}");
         }
     }
@@ -152,19 +185,19 @@ fn properties_that_are_accepted_reach_the_programs_as_they_were_written() {
 #[test]
 fn properties_that_are_rejected_are_told_in_exactly_these_words() {
     const ADVICE: &str = "\n  why:  etcd would not start with them, or not as meant; nothing was changed\n  next: correct the manifest or ops file and deploy again; docs/deploy.md#properties lists them all";
-    let lab = Lab::new();
+    let cases = cases("rejects");
     let mut wrong = String::new();
 
-    for (name, case) in cases("rejects") {
-        let told = match lab.render_with(&case.properties) {
+    for ((name, case), instances) in cases.iter().zip(Lab::new().render_cases(&properties(&cases))) {
+        let told = match instances {
             Err(error) => format!("{error:#}"),
-            Ok(instances) => match load(&instances[0]) {
-                Ok(_) => "nothing: it was accepted".to_owned(),
+            Ok(instances) => match pre_start(&instances[0]) {
+                Ok(_) => String::new(),
                 Err(told) => told.strip_suffix(ADVICE).map_or_else(|| told.clone(), str::to_owned),
             },
         };
 
-        let expected = case.told.unwrap_or_default();
+        let expected = case.told.as_deref().unwrap_or_default();
         if told.trim_end() != expected.trim_end() {
             write!(wrong, "\n--- {name}, expected\n{expected}\n--- {name}, told\n{told}\n").unwrap();
         }
@@ -172,34 +205,18 @@ fn properties_that_are_rejected_are_told_in_exactly_these_words() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Booleans have one kind of wrong value, which the unit tests show. An unprivileged client's certificate is
-/// optional and read by nobody here, so no text in it can be wrong. Keys of tokens are files, which
-/// `src/job/installed.rs` judges, as it judges what only the installed etcd can tell.
+fn properties(cases: &BTreeMap<String, Case>) -> Vec<&Map<String, Value>> {
+    cases.values().map(|case| &case.properties).collect()
+}
+
 #[test]
 fn every_property_has_a_value_that_is_rejected() {
-    let spec: Value =
-        serde_yaml::from_str(&std::fs::read_to_string(repository().join("jobs/etcd/spec")).unwrap()).unwrap();
     let rejected: BTreeSet<String> = cases("rejects")
         .into_values()
         .flat_map(|case| case.properties.into_iter().map(|(name, _)| name))
         .collect();
 
-    let without: Vec<&String> = spec["properties"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .filter(|(name, definition)| !definition["default"].is_boolean() && !name.starts_with("tls.client."))
-        .filter(|(name, _)| !["jwt.public_key", "jwt.private_key"].contains(&name.as_str()))
-        .map(|(name, _)| name)
-        .filter(|name| !rejected.contains(*name))
-        .collect();
-    assert!(without.is_empty(), "no file in spec/templates/rejects for {without:?}");
-    let unknown: Vec<&String> =
-        rejected.iter().filter(|name| spec["properties"].get(name.as_str()).is_none()).collect();
-    assert!(
-        unknown.is_empty(),
-        "files in spec/templates/rejects for properties that do not exist: {unknown:?}"
-    );
+    assert_eq!(rejected, declared().into_keys().collect::<BTreeSet<_>>(), "files in spec/templates/rejects");
 }
 
 /// The keys that bpm knows, by the key they are below; it drops all others without a word.

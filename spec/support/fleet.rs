@@ -58,6 +58,7 @@ impl Answer {
 /// A deployment of `deployment/etcd.yml` on this machine.
 pub struct Fleet {
     state: tempfile::TempDir,
+    manifest: PathBuf,
     ops: Vec<PathBuf>,
     variables: Vec<String>,
     variables_files: Vec<PathBuf>,
@@ -74,6 +75,7 @@ impl Fleet {
         let state = tempfile::Builder::new().prefix("fleet-").tempdir().expect("make a temporary directory");
         let mut fleet = Self {
             state,
+            manifest: repository().join("deployment/etcd.yml"),
             ops: Vec::new(),
             variables: Vec::new(),
             variables_files: Vec::new(),
@@ -85,6 +87,19 @@ impl Fleet {
         };
         fleet.set_ops(ops);
         fleet
+    }
+
+    /// Deploys this manifest, as it is, instead of the release's with ops files.
+    pub fn with_manifest(mut self, manifest: &Path) -> Self {
+        manifest.clone_into(&mut self.manifest);
+        self.ops.clear();
+        self
+    }
+
+    /// Gives a variable of an ops file its value, `name=value`.
+    pub fn with_variable(mut self, variable: &str) -> Self {
+        self.variables.push(variable.to_owned());
+        self
     }
 
     /// Makes monit look at processes this often instead of every ten seconds.
@@ -186,7 +201,7 @@ impl Fleet {
     /// The command of a deploy, for tests that kill it.
     pub fn deploy_command(&self, flags: &[&str]) -> Command {
         let mut command = self.command(&["deploy"]);
-        command.arg(repository().join("deployment/etcd.yml"));
+        command.arg(&self.manifest);
         for ops in &self.ops {
             command.arg("-o").arg(ops);
         }

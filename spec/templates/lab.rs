@@ -3,21 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use etcd_release::atomic_file;
 use etcd_release::local::interpolation::{Interpolated, Sources, interpolate};
 use etcd_release::local::link;
+use etcd_release::local::manifest::Manifest;
 use etcd_release::local::placement::{self, Registry};
 use etcd_release::local::preparation;
-use etcd_release::local::render::{RenderedFile, RenderedInstance, RenderedJob, render};
+use etcd_release::local::render::{Deployment, RenderedFile, RenderedInstance, RenderedJob, render_each};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use serde_json::{Map, Value, json};
 
 /// Members that `scale.yml` asks for here.
 const SCALED: u8 = 5;
 
 /// The variables of type certificate, here a line of text each that says which one it is.
-const CERTIFICATES: [&str; 10] = [
+const CERTIFICATES: [&str; 16] = [
     "etcd_ca",
     "etcd_peer_ca",
     "etcd_ca_2",
@@ -28,11 +33,44 @@ const CERTIFICATES: [&str; 10] = [
     "etcd_client",
     "etcd_server_static_ips",
     "etcd_peer_static_ips",
+    "/dns_api_tls_ca",
+    "/dns_api_server_tls",
+    "/dns_api_client_tls",
+    "/dns_healthcheck_tls_ca",
+    "/dns_healthcheck_server_tls",
+    "/dns_healthcheck_client_tls",
 ];
 
 /// The top of the repository.
 pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The properties `tls.…` of a manifest that is right, by dotted name: certificates for the names of the base
+/// manifest, made once.
+pub(crate) fn identities() -> &'static BTreeMap<String, String> {
+    static IDENTITIES: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    IDENTITIES.get_or_init(|| {
+        let authority = || {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+        };
+        let (clients, peers) = (authority(), authority());
+        let mut made = BTreeMap::new();
+        for (role, authority) in [("server", &clients), ("peer", &peers), ("admin", &clients)] {
+            let mut params = CertificateParams::new(vec!["*.etcd.default.etcd.bosh".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, if role == "admin" { "root" } else { "etcd" });
+            params.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, authority).unwrap();
+            made.insert(format!("tls.{role}.ca"), authority.pem());
+            made.insert(format!("tls.{role}.certificate"), certificate.pem());
+            made.insert(format!("tls.{role}.private_key"), key.serialize_pem());
+        }
+        made
+    })
 }
 
 /// All ops files, as paths below `deployment/operations`.
@@ -58,6 +96,16 @@ pub(crate) struct Lab {
 /// Job etcd of one instance.
 pub(crate) struct Rendered {
     instance: RenderedInstance,
+    /// How many members its group has.
+    pub(crate) members: usize,
+}
+
+/// Which instances of a group are rendered.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    /// The first, which sees all others in its link: where nothing else can differ.
+    First,
 }
 
 impl Rendered {
@@ -102,6 +150,37 @@ impl Lab {
 
     /// Renders the base manifest with ops files, named by their paths below `deployment/operations`.
     pub(crate) fn render(&self, operations: &[String]) -> Result<Vec<Rendered>> {
+        rendered(self.with_operations(operations)?)
+    }
+
+    /// The first instance with each of many lists of ops files, in one go.
+    pub(crate) fn render_all(&self, lists: &[Vec<String>]) -> Vec<Result<Vec<Rendered>>> {
+        let manifests = lists.iter().map(|operations| self.with_operations(operations)).collect();
+        rendered_each(manifests, Which::First)
+    }
+
+    /// Renders the base manifest with one member, once with each of these properties of job etcd, by dotted name; null
+    /// takes one away. Its certificates are [good](identities), so that pre-start speaks of nothing else.
+    pub(crate) fn render_cases(&self, cases: &[&Map<String, Value>]) -> Vec<Result<Vec<Rendered>>> {
+        let mut base = self.manifest();
+        base["instance_groups"][0]["instances"] = json!(1);
+        for (name, text) in identities() {
+            set(&mut base, name, &json!(text));
+        }
+        let with = |properties: &&Map<String, Value>| {
+            let mut manifest = base.clone();
+            properties.iter().for_each(|(name, value)| set(&mut manifest, name, value));
+            Manifest::parse(&serde_yaml::to_string(&manifest)?)
+        };
+        rendered_each(cases.iter().map(with).collect(), Which::First)
+    }
+
+    /// The base manifest with everything filled in.
+    pub(crate) fn manifest(&self) -> Value {
+        serde_yaml::from_str(&self.interpolated(Vec::new(), 3).unwrap().yaml).unwrap()
+    }
+
+    fn with_operations(&self, operations: &[String]) -> Result<Manifest> {
         let directory = repository().join("deployment/operations");
         // BOSH wants exactly as many addresses as instances; what says their number last wins.
         let members = operations.iter().fold(3, |members, file| match file.as_str() {
@@ -109,33 +188,13 @@ impl Lab {
             "single-node.yml" => 1,
             _ => members,
         });
-        self.render_files(operations.iter().map(|file| directory.join(file)).collect(), members)
+        let files = operations.iter().map(|file| directory.join(file)).collect();
+        Ok(self.interpolated(files, members)?.manifest)
     }
 
-    /// Renders the base manifest with properties of job etcd, by dotted name; null takes one away.
-    pub(crate) fn render_with(&self, properties: &Map<String, Value>) -> Result<Vec<Rendered>> {
-        let operations: Vec<Value> = properties
-            .iter()
-            .map(|(name, value)| {
-                let path = format!(
-                    "/instance_groups/name=etcd/jobs/name=etcd/properties/{}?",
-                    // Parts that the base manifest does not have are made.
-                    name.replace('.', "?/")
-                );
-                if value.is_null() {
-                    json!({"type": "remove", "path": path})
-                } else {
-                    json!({"type": "replace", "path": path, "value": value})
-                }
-            })
-            .collect();
-        let file = self.write("properties.yml", &serde_json::to_string(&operations).unwrap());
-        self.render_files(vec![file], 3)
-    }
-
-    fn render_files(&self, ops_files: Vec<PathBuf>, members: u8) -> Result<Vec<Rendered>> {
+    fn interpolated(&self, ops_files: Vec<PathBuf>, members: u8) -> Result<Interpolated> {
         let addresses: Vec<String> = (1..=members).map(|number| format!("10.0.0.{number}")).collect();
-        let Interpolated { manifest, .. } = interpolate(&Sources {
+        interpolate(&Sources {
             bosh: tool("bosh"),
             manifest: repository().join("deployment/etcd.yml"),
             ops_files,
@@ -146,13 +205,7 @@ impl Lab {
             ],
             vars_files: vec![self.directory.path().join("certificates.yml")],
             vars_store: self.directory.path().join("store.yml"),
-        })?;
-        let catalog = preparation::catalog(repository())?;
-        catalog.check(&manifest)?;
-        let instances = placement::place(&manifest, &[], &mut Counted::default())?.desired();
-        let links = link::resolve(&manifest, &catalog, &instances, &BTreeMap::new())?;
-        let rendered = render(&tool("ruby"), &manifest, &catalog, &links, &instances)?;
-        Ok(rendered.into_iter().map(|instance| Rendered { instance }).collect())
+        })
     }
 
     fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -160,6 +213,53 @@ impl Lab {
         atomic_file::write(&path, text.as_bytes(), 0o600).unwrap();
         path
     }
+}
+
+/// Renders a manifest in which nothing is left to fill in.
+pub(crate) fn render_manifest(manifest: &Value) -> Result<Vec<Rendered>> {
+    rendered(Manifest::parse(&serde_yaml::to_string(manifest)?)?)
+}
+
+fn rendered(manifest: Manifest) -> Result<Vec<Rendered>> {
+    rendered_each(vec![Ok(manifest)], Which::All).remove(0)
+}
+
+/// Places, links and renders, in one process for all: starting Ruby costs more than what it does here.
+fn rendered_each(manifests: Vec<Result<Manifest>>, which: Which) -> Vec<Result<Vec<Rendered>>> {
+    let catalog = preparation::catalog(repository()).unwrap();
+    let prepared = |manifest: Result<Manifest>| {
+        let manifest = manifest?;
+        catalog.check(&manifest)?;
+        let instances = placement::place(&manifest, &[], &mut Counted::default())?.desired();
+        let links = link::resolve(&manifest, &catalog, &instances, &BTreeMap::new())?;
+        Ok((manifest, links, instances))
+    };
+    let prepared: Vec<Result<_>> = manifests.into_iter().map(prepared).collect();
+    let deployments: Vec<Deployment<'_>> = prepared
+        .iter()
+        .flatten()
+        .map(|(manifest, links, placed)| {
+            let instances = match which {
+                Which::All => placed.as_slice(),
+                Which::First => &placed[..1],
+            };
+            Deployment { manifest, links, instances }
+        })
+        .collect();
+    let mut outcomes = render_each(&tool("ruby"), &catalog, &deployments).unwrap().into_iter();
+    let outcome = |prepared: Result<(_, _, Vec<_>)>| {
+        let members = prepared?.2.len();
+        let rendered = outcomes.next().expect("one for each that was prepared")?;
+        Ok(rendered.into_iter().map(|instance| Rendered { instance, members }).collect())
+    };
+    prepared.into_iter().map(outcome).collect()
+}
+
+/// Puts a property of job etcd into a manifest; null takes it away.
+pub(crate) fn set(manifest: &mut Value, name: &str, value: &Value) {
+    let properties = &mut manifest["instance_groups"][0]["jobs"][1]["properties"];
+    let place = name.split('.').fold(properties, |place, key| &mut place[key]);
+    *place = value.clone();
 }
 
 fn tool(name: &str) -> PathBuf {

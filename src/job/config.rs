@@ -16,8 +16,7 @@ use crate::report::Complaint;
 const JOB_JSON_VERSION: u64 = 1;
 
 /// What BOSH says about this instance (`spec` in a template).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     /// Deployment name.
     pub deployment: String,
@@ -36,8 +35,54 @@ pub struct Spec {
     pub address: String,
     /// Address of the instance's own network interface.
     pub ip: IpAddr,
-    /// Persistent disk in MiB; 0 = none.
+    /// Persistent disk in MiB; 0 = none, or one that BOSH does not tell of (`bosh create-env`).
     pub persistent_disk: u64,
+}
+
+/// The same as templates print it. `bosh create-env` leaves three fields out (docs/contract.md#create-env).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSpec {
+    deployment: String,
+    name: String,
+    id: String,
+    index: u64,
+    az: Option<String>,
+    bootstrap: bool,
+    address: Option<String>,
+    ip: Option<IpAddr>,
+    persistent_disk: Option<u64>,
+}
+
+impl RawSpec {
+    /// Fills in what was left out. Without a Director an instance is dialled by address, which then is its own.
+    fn complete(self, faults: &mut Vec<Fault>) -> Option<Spec> {
+        let untold = |what: &str, rule: &str| Fault {
+            name: format!("spec.{what}"),
+            value: "(not set)".to_owned(),
+            rule: rule.to_owned(),
+            example: "networks: [{name: default, static_ips: [10.0.0.5]}] in the manifest".to_owned(),
+        };
+        let Some(address) = self.address else {
+            faults.push(untold("address", "must be told by BOSH, it is what others dial"));
+            return None;
+        };
+        let Some(ip) = self.ip.or_else(|| address.parse().ok()) else {
+            faults.push(untold("ip", "must be told by BOSH where the address is a name"));
+            return None;
+        };
+        Some(Spec {
+            deployment: self.deployment,
+            name: self.name,
+            id: self.id,
+            index: self.index,
+            az: self.az,
+            bootstrap: self.bootstrap,
+            address,
+            ip,
+            persistent_disk: self.persistent_disk.unwrap_or_default(),
+        })
+    }
 }
 
 /// One instance of the peer link.
@@ -67,7 +112,7 @@ pub struct LinkInstance {
 struct RawJob {
     version: u64,
     properties: Map<String, Value>,
-    spec: Spec,
+    spec: RawSpec,
     links: RawLinks,
 }
 
@@ -157,7 +202,7 @@ impl JobConfig {
                 raw.version
             )));
         }
-        Ok(Rendered { address: raw.spec.address.clone(), job: Self::check(raw) })
+        Ok(Rendered { address: raw.spec.address.clone().unwrap_or_default(), job: Self::check(raw) })
     }
 
     fn check(raw: RawJob) -> Result<Self, Vec<Fault>> {
@@ -176,12 +221,14 @@ impl JobConfig {
                 });
             })
             .ok();
+        let spec = raw.spec.complete(&mut faults);
         let instances = properties
             .as_ref()
-            .map(|properties| peers(&raw.spec, raw.links.etcd_peers, properties, &mut faults));
-        match (properties, name, instances) {
-            (Some(properties), Some(name), Some(instances)) if faults.is_empty() => {
-                Ok(Self { spec: raw.spec, name, properties, instances })
+            .zip(spec.as_ref())
+            .map(|(properties, spec)| peers(spec, raw.links.etcd_peers, properties, &mut faults));
+        match (spec, properties, name, instances) {
+            (Some(spec), Some(properties), Some(name), Some(instances)) if faults.is_empty() => {
+                Ok(Self { spec, name, properties, instances })
             }
             _ => Err(faults),
         }
@@ -260,6 +307,17 @@ fn peers(spec: &Spec, link: Option<RawLink>, properties: &Properties, faults: &m
         address: spec.address.clone(),
         bootstrap: Some(spec.bootstrap),
     };
+    // Where another instance has the group's bootstrap flag, this one is not alone: members without a link would each
+    // be a cluster of their own under one name.
+    if link.is_none() && !spec.bootstrap {
+        faults.push(Fault {
+            name: "link etcd_peers".to_owned(),
+            value: "(absent)".to_owned(),
+            rule: "must be there in a group of more than one instance".to_owned(),
+            example: "no `consumes: {etcd_peers: nil}` in the manifest".to_owned(),
+        });
+        return Vec::new();
+    }
     // Without a link (bosh create-env) there is one member: this one.
     let link =
         link.unwrap_or_else(|| RawLink { instances: vec![own], properties: RawLinkProperties::default() });
@@ -351,6 +409,48 @@ pub(crate) mod tests {
 
         assert_eq!(job.instances.len(), 1);
         assert_eq!(job.own().peer_url.as_str(), "https://a.etcd.default.etcd.bosh:2380");
+    }
+
+    /// Members without a link would each be a cluster of their own.
+    #[test]
+    fn without_a_link_an_instance_that_is_not_alone_is_a_fault() {
+        let faults = config(|value| {
+            value["links"]["etcd_peers"] = Value::Null;
+            value["spec"]["bootstrap"] = json!(false);
+        })
+        .unwrap_err();
+
+        let text: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            text,
+            [
+                "link etcd_peers: (absent) must be there in a group of more than one instance; for example: no `consumes: {etcd_peers: nil}` in the manifest"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_create_env_leaves_out_follows_from_the_address() {
+        let create_env = |change: fn(&mut Value)| {
+            config(|value| {
+                value["links"]["etcd_peers"] = Value::Null;
+                for untold in ["ip", "persistent_disk"] {
+                    value["spec"][untold] = Value::Null;
+                }
+                value["spec"]["address"] = json!("10.0.0.5");
+                change(value);
+            })
+        };
+
+        let job = create_env(|_| {}).unwrap();
+        assert_eq!(job.spec.ip.to_string(), "10.0.0.5");
+        assert_eq!(job.spec.persistent_disk, 0);
+        assert_eq!(job.own().peer_url.as_str(), "https://10.0.0.5:2380");
+
+        let named = create_env(|value| value["spec"]["address"] = json!("etcd.example.com")).unwrap_err();
+        assert_eq!((named.len(), named[0].name.as_str()), (1, "spec.ip"), "{named:?}");
+        let untold = create_env(|value| value["spec"]["address"] = Value::Null).unwrap_err();
+        assert_eq!((untold.len(), untold[0].name.as_str()), (1, "spec.address"), "{untold:?}");
     }
 
     #[test]

@@ -183,15 +183,24 @@ end
 class Context
   include Lookup
 
-  attr_reader :name, :index, :properties, :raw_properties, :spec
+  attr_reader :name, :index, :raw_properties
 
   def initialize(spec)
     @name = spec['name']
     @index = spec['index']
     @raw_properties = spec['properties']
-    @properties = fields(@raw_properties, OpenStruct)
     @links = spec['links']
-    @spec = fields(spec, Fields)
+    @all = spec
+  end
+
+  # These two are made when they are asked for: most templates do not, and an OpenStruct takes longer to make than a
+  # template to fill in.
+  def properties
+    @properties ||= fields(@raw_properties, OpenStruct)
+  end
+
+  def spec
+    @spec ||= fields(@all, Fields)
   end
 
   def link(name)
@@ -228,10 +237,14 @@ class Context
   end
 end
 
+# Instances of a group have the same templates: each is read once.
+TEMPLATES = Hash.new do |known, (path, text)|
+  known[[path, text]] = ERB.new(text, trim_mode: '-').tap { |erb| erb.filename = path }
+end
+
 # Renders one template; what goes wrong comes back as text with the line.
 def fill(job, source, text, spec)
-  erb = ERB.new(text, trim_mode: '-')
-  erb.filename = File.join(job, source)
+  erb = TEMPLATES[[File.join(job, source), text]]
   # A fresh copy each time: what one template changes, the next does not see.
   content = erb.result(Context.new(Marshal.load(spec)).get_binding)
   raise EncodingError, 'the result is not UTF-8' unless content.force_encoding(Encoding::UTF_8).valid_encoding?

@@ -76,6 +76,17 @@ impl std::fmt::Debug for RenderedFile {
     }
 }
 
+/// What is rendered: the instances of a manifest, with its links.
+#[derive(Clone, Copy)]
+pub struct Deployment<'a> {
+    /// The manifest.
+    pub manifest: &'a Manifest,
+    /// Its links.
+    pub links: &'a Links,
+    /// The instances, which keep their order.
+    pub instances: &'a [Identity],
+}
+
 /// Renders the jobs of `instances`, which keep their order.
 ///
 /// # Errors
@@ -88,20 +99,41 @@ pub fn render(
     links: &Links,
     instances: &[Identity],
 ) -> Result<Vec<RenderedInstance>> {
-    let requests = instances
+    render_each(ruby, catalog, &[Deployment { manifest, links, instances }])?.remove(0)
+}
+
+/// Renders several deployments in one process, each with its own outcome: for tests, which have many.
+///
+/// # Errors
+/// There is no Ruby, or it did not answer.
+pub fn render_each(
+    ruby: &Path,
+    catalog: &Catalog,
+    deployments: &[Deployment<'_>],
+) -> Result<Vec<Result<Vec<RenderedInstance>>>> {
+    let requested: Vec<Result<Vec<InstanceRequest<'_>>>> = deployments
         .iter()
-        .map(|identity| InstanceRequest::of(identity, manifest, catalog, links))
-        .collect::<Result<Vec<_>>>()?;
-    let answers = ask(ruby, &requests)?;
-    let mut rendered = Vec::new();
-    let mut errors = RenderErrors::default();
-    for ((identity, request), answer) in instances.iter().zip(&requests).zip(answers) {
-        match instance(identity, request, answer) {
-            Ok(instance) => rendered.push(instance),
-            Err(failed) => errors.add(&identity.group, failed),
+        .map(|one| {
+            let request = |identity| InstanceRequest::of(identity, one.manifest, catalog, one.links);
+            one.instances.iter().map(request).collect()
+        })
+        .collect();
+    let asked: Vec<&InstanceRequest<'_>> = requested.iter().flatten().flatten().collect();
+    let mut answers = ask(ruby, &asked)?.into_iter();
+    let outcome = |(one, requests): (&Deployment<'_>, Result<Vec<InstanceRequest<'_>>>)| {
+        let requests = requests?;
+        let answers = answers.by_ref().take(requests.len());
+        let mut rendered = Vec::new();
+        let mut errors = RenderErrors::default();
+        for ((identity, request), answer) in one.instances.iter().zip(&requests).zip(answers) {
+            match instance(identity, request, answer) {
+                Ok(instance) => rendered.push(instance),
+                Err(failed) => errors.add(&identity.group, failed),
+            }
         }
-    }
-    if errors.is_empty() { Ok(rendered) } else { Err(anyhow!(errors)) }
+        if errors.is_empty() { Ok(rendered) } else { Err(anyhow!(errors)) }
+    };
+    Ok(deployments.iter().zip(requested).map(outcome).collect())
 }
 
 /// What Ruby is told about one instance.
@@ -218,7 +250,7 @@ fn spec(identity: &Identity, group: &InstanceGroup, manifest: &Manifest) -> Valu
 }
 
 /// Starts Ruby, asks once, and takes the answer: per instance its jobs in order.
-fn ask(ruby: &Path, requests: &[InstanceRequest<'_>]) -> Result<Vec<Vec<JobAnswer>>> {
+fn ask(ruby: &Path, requests: &[&InstanceRequest<'_>]) -> Result<Vec<Vec<JobAnswer>>> {
     let mut command = Command::new(ruby);
     // No gems: templates may rely on Ruby's standard library only, and it starts in half the time. The
     // other two add guesses and source lines to error texts, which a Director does not.
