@@ -205,6 +205,30 @@ fn the_archive_of_each_job_holds_its_spec_its_monit_file_and_its_templates() {
     }
 }
 
+#[test]
+fn the_packages_of_etcd_differ_by_series_alone_and_the_pins_know_each() {
+    let read = |path: &str| fs::read_to_string(repository().join(path)).unwrap();
+    let pins = read("ci/tools/pins");
+    let script = read("packages/etcd/packaging");
+
+    let of_etcd = |package: &&String| *package == "etcd" || package.starts_with("etcd-3.");
+    for package in names(&repository().join("packages")).iter().filter(of_etcd) {
+        let series = package.strip_prefix("etcd-").unwrap_or("3.6");
+        assert!(
+            pins.contains(&format!("\ntool etcd-{series} {series}.")),
+            "ci/tools/pins lacks etcd {series}"
+        );
+        assert_eq!(read(&format!("packages/{package}/packaging")), script, "{package}");
+        let spec: Value = serde_yaml::from_str(&read(&format!("packages/{package}/spec"))).unwrap();
+        assert_eq!(spec["files"][0], format!("etcd/etcd-v{series}.*-linux-amd64.tar.gz"), "{package}");
+        if package != "etcd" {
+            let spec: Value = serde_yaml::from_str(&read(&format!("jobs/{package}/spec"))).unwrap();
+            assert_eq!(spec["packages"][0], Value::String(package.clone()));
+            assert!(read(&format!("jobs/{package}/monit")).is_empty(), "job {package} runs nothing");
+        }
+    }
+}
+
 /// A package as an agent compiles it: a directory with its files, and one to install into.
 struct Compiled {
     work: TempDir,
