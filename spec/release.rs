@@ -13,8 +13,11 @@ use serde_json::Value;
 const VARIABLES: [&str; 3] =
     ["etcd_instances=5", "deployment_name=orders", "etcd_static_ips=[10.0.0.1,10.0.0.2,10.0.0.3]"];
 
-/// Pairs that say two things about one: the last one wins.
-const RIVALS: [(&str, &str); 1] = [("scale.yml", "single-node.yml")];
+/// Whether two ops files say two things about one: the last one wins.
+fn are_rivals(one: &str, other: &str) -> bool {
+    let is_version = |file: &str| file.starts_with("use-etcd-");
+    (one, other) == ("scale.yml", "single-node.yml") || (is_version(one) && is_version(other))
+}
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -69,6 +72,13 @@ fn properties() -> BTreeMap<String, Value> {
     serde_json::from_value(job_spec()["properties"].clone()).unwrap()
 }
 
+/// The order of variables means nothing, as long as a CA comes before what it signs.
+fn sorted(mut manifest: Value) -> Value {
+    let variables = manifest["variables"].as_array_mut().unwrap();
+    variables.sort_by_key(|variable| variable["name"].to_string());
+    manifest
+}
+
 #[test]
 fn ops_files_compose_in_any_order() {
     let files = operations();
@@ -76,8 +86,9 @@ fn ops_files_compose_in_any_order() {
 
     for (position, first) in files.iter().enumerate() {
         for second in &files[position + 1..] {
-            let (one, other) = (interpolate(&[first, second]), interpolate(&[second, first]));
-            if !RIVALS.contains(&(first, second)) {
+            let [one, other] =
+                [[first, second], [second, first]].map(|both| sorted(interpolate(&both.map(String::as_str))));
+            if !are_rivals(first, second) {
                 assert_eq!(one, other, "{first} and {second}");
             }
         }
@@ -110,6 +121,18 @@ fn names_and_certificates_follow_the_ops_files() {
     assert_eq!(tls["peer"]["certificate"], "((etcd_peer_static_ips.certificate))");
 }
 
+/// A Director makes whatever the manifest lists, given or not; the CLI takes what is given first.
+#[test]
+fn with_an_existing_ca_none_is_made_and_it_signs_all_the_same() {
+    let given = interpolate(&["use-existing-ca.yml"]);
+
+    let variables = given["variables"].as_array().unwrap();
+    let signers: BTreeSet<&str> =
+        variables.iter().filter_map(|variable| variable["options"]["ca"].as_str()).collect();
+    assert_eq!(signers, BTreeSet::from(["etcd_ca", "etcd_peer_ca"]));
+    assert!(variables.iter().all(|variable| variable["options"]["is_ca"].is_null()), "{variables:#?}");
+}
+
 #[test]
 fn the_manifest_sets_only_properties_that_exist() {
     let known = properties();
@@ -137,7 +160,9 @@ fn every_property_is_described_with_an_example_and_printed_into_job_json() {
         assert!(!definition["example"].is_null(), "{name} has no example");
         let fallback = if definition["default"].is_null() { ", nil" } else { "" };
         let printed = job_json.contains(&format!("'{name}' => p('{name}'{fallback}),"));
-        assert_eq!(printed, !name.starts_with("tls."), "{name} in job.json, and no certificate");
+        let is_file =
+            name.starts_with("tls.") || ["jwt.public_key", "jwt.private_key"].contains(&name.as_str());
+        assert_eq!(printed, !is_file, "{name} in job.json, and no certificate or key");
     }
 }
 

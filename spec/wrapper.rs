@@ -11,15 +11,14 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
-use etcd_release::etcd::config::{EtcdConfig, InitialState, ReleaseLine, render};
+use etcd_release::etcd::config::{EtcdConfig, InitialState, KeyPair, render};
 use etcd_release::etcd::id::{ClientUrl, PeerUrl};
 use etcd_release::etcd::tls::{Files, Role};
 use etcd_release::wrapper::profile;
-use member::{Authority, Member, Usage, address, tool, write};
+use member::{Authority, Member, Usage, address, settings, tool, write};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -95,7 +94,7 @@ impl Instance {
         let peer_urls = BTreeSet::from([PeerUrl::https(&self.address.to_string(), 2380)]);
         let client_urls = BTreeSet::from([ClientUrl::https(&self.address.to_string(), 2379)]);
         let text = render(&EtcdConfig {
-            release_line: ReleaseLine::V3_6,
+            version: etcd_release::etcd::process::version(&tool("etcd")).unwrap().parse().unwrap(),
             name: "only".parse().unwrap(),
             data_dir: self.path("store/etcd"),
             wal_dir: None,
@@ -109,23 +108,12 @@ impl Instance {
             initial_cluster_token: "spec".to_owned(),
             server: Files::of(&config, Role::Server),
             peer: Files::of(&config, Role::Peer),
-            heartbeat_interval: Duration::from_millis(100),
-            election_timeout: Duration::from_secs(1),
-            snapshot_count: 10_000,
-            quota_backend_bytes: 0,
-            max_request_bytes: 1_572_864,
-            max_txn_ops: 128,
-            auto_compaction_mode: "periodic".to_owned(),
-            auto_compaction_retention: "0".to_owned(),
-            initial_corrupt_check: true,
-            compact_hash_check: true,
-            corrupt_check_time: Duration::ZERO,
-            log_level: "info".to_owned(),
-            metrics: "basic".to_owned(),
+            jwt: KeyPair { public: PathBuf::new(), private: PathBuf::new() },
+            settings: settings(),
         });
         let file = self.path("data/etcd/etcd.conf.yml");
         write(&file, &text.unwrap());
-        let mut member = Member::start(&file);
+        let mut member = Member::start_with(&tool("etcd"), &file);
         member.said("ready to serve client requests");
         member
     }

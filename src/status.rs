@@ -5,6 +5,7 @@
 //! about as quickly as a healthy one.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::etcd::client::{EtcdClient, Membership, Status};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::member::Member;
 use crate::job::config::{JobConfig, Peer};
+use crate::job::lifetime::{End, Lifetime, first_to_end, lifetimes};
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::launch::listener::CatchingUp;
 use crate::lifecycle::launch::validation::Told;
@@ -54,6 +56,8 @@ pub struct InstanceStatus {
     pub launcher: Result<Decision, String>,
     /// Its etcd; the reason if it does not answer.
     pub etcd: Result<EtcdStatus, String>,
+    /// When its certificates end, as its launcher tells it, or as this instance's files do; empty if unknown.
+    pub certificates: Vec<Lifetime>,
 }
 
 /// What a launcher decided last.
@@ -107,8 +111,8 @@ impl ClusterStatus {
     }
 }
 
-/// Asks everybody.
-pub async fn gather(job: &JobConfig, reach: &Reach) -> ClusterStatus {
+/// Asks everybody; `config` is where this instance has its certificates.
+pub async fn gather(job: &JobConfig, reach: &Reach, config: &Path) -> ClusterStatus {
     let mut questions = tokio::task::JoinSet::new();
     for (place, peer) in job.instances.iter().cloned().enumerate() {
         let reach = reach.clone();
@@ -117,7 +121,13 @@ pub async fn gather(job: &JobConfig, reach: &Reach) -> ClusterStatus {
     let mut answers = questions.join_all().await;
     answers.sort_by_key(|(place, _)| *place);
     let membership = answers.iter().find_map(|(_, (_, membership))| membership.clone());
-    let instances: Vec<InstanceStatus> = answers.into_iter().map(|(_, (instance, _))| instance).collect();
+    let mut instances: Vec<InstanceStatus> = answers.into_iter().map(|(_, (instance, _))| instance).collect();
+    // With a certificate that has ended no launcher can be asked, and that is when it matters.
+    for own in instances.iter_mut().filter(|one| one.instance == job.own().instance) {
+        if own.certificates.is_empty() {
+            own.certificates = lifetimes(config);
+        }
+    }
     ClusterStatus {
         version: VERSION,
         deployment: job.spec.deployment.clone(),
@@ -139,12 +149,17 @@ async fn ask(peer: &Peer, reach: &Reach) -> (InstanceStatus, Option<Membership>)
         launcher_page(&launcher, "/readyz", reach, LIMIT),
         ask_etcd(peer, reach),
     );
-    let launcher = match state {
-        Ok(page) => serde_json::from_slice::<Value>(&page.body)
-            .map(|state| decision(&state))
-            .map_err(|e| e.to_string()),
+    let state = match state {
+        Ok(page) => serde_json::from_slice::<Value>(&page.body).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
+    // A launcher of an earlier release does not tell them.
+    let certificates = state
+        .as_ref()
+        .ok()
+        .and_then(|state| serde_json::from_value(state["certificates"].clone()).ok())
+        .unwrap_or_default();
+    let launcher = state.map(|state| decision(&state));
     let ready = match ready {
         Ok(page) if page.status == 200 => Ok(()),
         Ok(page) => Err(String::from_utf8_lossy(&page.body).trim().to_owned()),
@@ -160,6 +175,7 @@ async fn ask(peer: &Peer, reach: &Reach) -> (InstanceStatus, Option<Membership>)
         ready,
         launcher,
         etcd,
+        certificates,
     };
     (status, membership)
 }
@@ -201,8 +217,8 @@ fn etcd_status(status: &Status) -> EtcdStatus {
     }
 }
 
-/// The table for people.
-pub fn table(status: &ClusterStatus) -> String {
+/// The table for people, at `now` in seconds since 1970.
+pub fn table(status: &ClusterStatus, now_unix_secs: i64) -> String {
     let mut text = String::new();
     let cluster = status.cluster_id.map_or_else(|| "no quorum".to_owned(), |id| format!("cluster {id}"));
     let mut line = |arguments: std::fmt::Arguments<'_>| {
@@ -254,8 +270,37 @@ pub fn table(status: &ClusterStatus) -> String {
         if let Err(why) = &instance.ready {
             line(format_args!("  ready     no: {why}"));
         }
+        if let Some(first) = first_to_end(&instance.certificates) {
+            line(format_args!("  certs     first {}: {}", first.name(), first.words(now_unix_secs)));
+        }
+    }
+    for (lifetime, instances) in ending(status, now_unix_secs) {
+        line(format_args!(
+            "\nwarning: {} {} on {}",
+            lifetime.name(),
+            lifetime.words(now_unix_secs),
+            instances.join(", ")
+        ));
+        line(format_args!(
+            "  why:  connections that are open stay open, every new one is refused from then on"
+        ));
+        line(format_args!("  next: {}", lifetime.remedy(&status.deployment)));
     }
     text.trim_end().to_owned()
+}
+
+/// What has ended or does so soon, each certificate once, and where.
+fn ending(status: &ClusterStatus, now_unix_secs: i64) -> Vec<(&Lifetime, Vec<&str>)> {
+    let mut found: Vec<(&Lifetime, Vec<&str>)> = Vec::new();
+    for instance in &status.instances {
+        for one in instance.certificates.iter().filter(|one| one.end(now_unix_secs) != End::Far) {
+            match found.iter_mut().find(|(known, _)| *known == one) {
+                Some((_, instances)) => instances.push(&instance.instance),
+                None => found.push((one, vec![&instance.instance])),
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -302,7 +347,54 @@ mod tests {
             } else {
                 Err(down())
             },
+            certificates: if ready {
+                [("server", 10), ("peer-ca", 40), ("peer", 31)].map(lifetime).into()
+            } else {
+                Vec::new()
+            },
         }
+    }
+
+    /// Ends so many days after 1970 began.
+    fn lifetime((certificate, day): (&str, i64)) -> Lifetime {
+        Lifetime {
+            certificate: certificate.to_owned(),
+            subject: "etcd_peer_ca".to_owned(),
+            serial: "0a".to_owned(),
+            not_after_unix_secs: day * 86_400,
+            not_after: jiff::Timestamp::from_second(day * 86_400).unwrap().to_string(),
+        }
+    }
+
+    #[test]
+    fn what_ends_soon_is_told_once_with_the_instances_and_the_next_command() {
+        let status = ClusterStatus {
+            version: VERSION,
+            deployment: "orders".to_owned(),
+            cluster_id: None,
+            leader: None,
+            members: Vec::new(),
+            instances: vec![instance("a", true), instance("b", true)],
+        };
+        let warnings = |day: i64| {
+            let text = table(&status, day * 86_400);
+            text.split_once("\n\nwarning").map(|(_, rest)| format!("warning{rest}")).unwrap_or_default()
+        };
+
+        assert_eq!(warnings(-21), "");
+        insta::assert_snapshot!(warnings(11), @r"
+        warning: server ended 1 day ago (1970-01-11T00:00:00Z) on a, b
+          why:  connections that are open stay open, every new one is refused from then on
+          next: `credhub regenerate -n /DIRECTOR/orders/etcd_server` and `bosh -d orders deploy deployment/etcd.yml`; docs/certificates.md#renew
+
+        warning: CA etcd_peer_ca in peer-ca ends in 29 days (1970-02-10T00:00:00Z) on a, b
+          why:  connections that are open stay open, every new one is refused from then on
+          next: replace the CA in three deploys of orders, of which the first is `bosh -d orders deploy deployment/etcd.yml -o deployment/operations/trust-two-peer-cas.yml`; docs/certificates.md#rotate-ca
+
+        warning: peer ends in 20 days (1970-02-01T00:00:00Z) on a, b
+          why:  connections that are open stay open, every new one is refused from then on
+          next: `credhub regenerate -n /DIRECTOR/orders/etcd_peer` and `bosh -d orders deploy deployment/etcd.yml`; docs/certificates.md#renew
+        ");
     }
 
     #[test]
@@ -317,13 +409,14 @@ mod tests {
         };
 
         assert!(!status.is_healthy());
-        insta::assert_snapshot!(table(&status), @r"
+        insta::assert_snapshot!(table(&status, -30 * 86_400), @r"
         Deployment 'etcd', cluster abc, 0 members
 
         a  leader  ready  a.etcd.default.etcd.bosh
           etcd      member a, 3.6.16, term 2, applied 9, 20 KiB, no alarms
           launcher  row 4, start: its own cluster serves and lists it (success, disk data)
           data      full, sound (12 ms)
+          certs     first server: ends in 40 days (1970-01-11T00:00:00Z)
         b  down  not ready  b.etcd.default.etcd.bosh
           etcd      connection refused
           launcher  connection refused

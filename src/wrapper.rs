@@ -27,6 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::environment::{Admin, Change, Variables};
 use self::tool::Tool;
+use crate::etcd::release_line::ReleaseLine;
 use crate::job::paths::Paths;
 use crate::report::{Complaint, Exit};
 
@@ -40,14 +41,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, variables: &Variables<
     };
     let arguments: Vec<OsString> = arguments.collect();
     let paths = Paths::default();
-    let binary = match tool::find(tool, &paths.etcd_package(), variables("PATH").as_deref()) {
+    let job = endpoints::Job::load(&paths.job_json());
+    let line = job.as_ref().map_or(ReleaseLine::V3_6, endpoints::Job::release_line);
+    let binary = match tool::find(tool, line, &paths.etcd_package(line), variables("PATH").as_deref()) {
         Ok(binary) => binary,
         Err(complaint) => return complaint,
     };
     let mut command = Command::new(&binary);
     command.args(&arguments);
     if tool == Tool::Etcdctl {
-        for change in connection(&paths, &arguments, variables) {
+        for change in connection(&paths, job.as_ref(), &arguments, variables) {
             match change {
                 Change::Set(variable, value) => command.env(variable, value),
                 Change::Remove(variable) => command.env_remove(variable),
@@ -61,13 +64,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, variables: &Variables<
 
 /// What etcdctl needs to reach the cluster, beyond what the user said. Doubts are told, never fatal:
 /// `etcdctl help` needs no certificate.
-fn connection(paths: &Paths, arguments: &[OsString], variables: &Variables<'_>) -> Vec<Change> {
+fn connection(
+    paths: &Paths,
+    job: Result<&endpoints::Job, &Complaint>,
+    arguments: &[OsString],
+    variables: &Variables<'_>,
+) -> Vec<Change> {
     let said = environment::said(&command_line::flags(arguments), variables);
     let endpoints = if said.endpoints() {
         None
     } else {
         let local = endpoints::Scope::from_variable(variables("LOCAL").as_deref());
-        endpoints::load(&paths.job_json(), local).map_err(|doubt| warn(&doubt)).ok()
+        job.map_err(warn).map(|job| job.endpoints(local)).ok()
     };
     let admin = Admin::below(&paths.config());
     let changes = environment::decide(said, &admin, endpoints);

@@ -60,6 +60,7 @@ pub struct Fleet {
     state: tempfile::TempDir,
     ops: Vec<PathBuf>,
     variables: Vec<String>,
+    variables_files: Vec<PathBuf>,
     monit_cycle: Option<String>,
     network: Option<&'static str>,
     deleted: Cell<bool>,
@@ -73,6 +74,7 @@ impl Fleet {
             state,
             ops: Vec::new(),
             variables: Vec::new(),
+            variables_files: Vec::new(),
             monit_cycle: None,
             network: None,
             deleted: Cell::new(false),
@@ -99,10 +101,13 @@ impl Fleet {
         self.instances().iter().filter_map(|row| row["instance"].as_str()).map(str::to_owned).collect()
     }
 
-    /// The ops files of further deploys, by their names below `deployment/operations`.
+    /// The ops files of further deploys, by their names below `deployment/operations`. The variable
+    /// `SPEC_ETCD_VERSION` runs the specification with another release line, as `ci/test long` does.
     pub fn set_ops(&mut self, ops: &[&str]) {
         let operations = repository().join("deployment/operations");
-        self.ops = ops.iter().chain(&["test/loopback.yml"]).map(|name| operations.join(name)).collect();
+        let line = std::env::var("SPEC_ETCD_VERSION").ok().map(|line| format!("use-etcd-{line}.yml"));
+        let always = line.as_deref().into_iter().chain(["test/loopback.yml"]);
+        self.ops = ops.iter().copied().chain(always).map(|name| operations.join(name)).collect();
     }
 
     /// Adds an ops file with this content to further deploys.
@@ -110,6 +115,30 @@ impl Fleet {
         let path = self.state.path().join(name);
         fs::write(&path, text).expect("write an ops file");
         self.ops.push(path);
+    }
+
+    /// Gives variables to further deploys, in a file.
+    pub fn give_variables(&mut self, variables: &Value) {
+        let path = self.state.path().join(format!("given-{}.yml", self.variables_files.len()));
+        fs::write(&path, variables.to_string()).expect("write variables");
+        self.variables_files.push(path);
+    }
+
+    /// Where passwords and certificates are kept that were made for this fleet.
+    pub fn vars_store(&self) -> PathBuf {
+        StateDir::at(self.state_dir()).deployment("etcd").vars_store()
+    }
+
+    /// Forgets variables that were made: the next deploy makes them anew.
+    #[track_caller]
+    pub fn forget_variables(&self, names: &[&str]) {
+        let text = fs::read_to_string(self.vars_store()).expect("the store of variables");
+        let mut known: Value = serde_yaml::from_str(&text).expect("variables");
+        for name in names {
+            let made = known.as_object_mut().and_then(|known| known.remove(*name));
+            assert!(made.is_some(), "there was no variable {name}");
+        }
+        fs::write(self.vars_store(), known.to_string()).expect("keep the other variables");
     }
 
     /// Deploys with this number of members; all other ops files stay. Later deploys keep the number.
@@ -147,6 +176,9 @@ impl Fleet {
         }
         for variable in &self.variables {
             command.arg("-v").arg(variable);
+        }
+        for file in &self.variables_files {
+            command.arg("-l").arg(file);
         }
         command.args(flags);
         command

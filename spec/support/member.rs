@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use etcd_release::etcd::settings::EtcdSettings;
+use etcd_release::job::properties::Properties;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{
@@ -29,6 +31,17 @@ pub(crate) fn address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 192 + NEXT.fetch_add(1, Ordering::Relaxed) % 48, high, low.clamp(1, 254))
+}
+
+/// How etcd behaves by the defaults of job etcd.
+pub(crate) fn settings() -> EtcdSettings {
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/etcd/spec");
+    let spec: Value = serde_yaml::from_str(&std::fs::read_to_string(spec).unwrap()).unwrap();
+    let printed =
+        |name: &str| !name.starts_with("tls.") && !["jwt.public_key", "jwt.private_key"].contains(&name);
+    let properties = spec["properties"].as_object().unwrap().iter().filter(|(name, _)| printed(name));
+    let defaults = properties.map(|(name, definition)| (name.clone(), definition["default"].clone()));
+    Properties::parse(&defaults.collect()).unwrap().etcd
 }
 
 /// What a certificate's owner may be.
@@ -104,9 +117,9 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Starts etcd on a configuration file.
-    pub(crate) fn start(configuration: &Path) -> Self {
-        let mut child = Command::new(tool("etcd"))
+    /// Starts this etcd on a configuration file.
+    pub(crate) fn start_with(etcd: &Path, configuration: &Path) -> Self {
+        let mut child = Command::new(etcd)
             .arg("--config-file")
             .arg(configuration)
             .env_clear()

@@ -17,9 +17,11 @@ use serde_json::{Map, Value, json};
 const SCALED: u8 = 5;
 
 /// The variables of type certificate, here a line of text each that says which one it is.
-const CERTIFICATES: [&str; 8] = [
+const CERTIFICATES: [&str; 10] = [
     "etcd_ca",
     "etcd_peer_ca",
+    "etcd_ca_2",
+    "etcd_peer_ca_2",
     "etcd_server",
     "etcd_peer",
     "etcd_admin",
@@ -117,7 +119,8 @@ impl Lab {
             .map(|(name, value)| {
                 let path = format!(
                     "/instance_groups/name=etcd/jobs/name=etcd/properties/{}?",
-                    name.replace('.', "/")
+                    // Parts that the base manifest does not have are made.
+                    name.replace('.', "?/")
                 );
                 if value.is_null() {
                     json!({"type": "remove", "path": path})

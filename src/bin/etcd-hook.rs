@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let paths = Paths::default();
     report::exit(match args.script {
-        Script::PreStart => pre_start::run(&paths).map(|()| Exit::Done),
+        Script::PreStart => block_on(pre_start::run(&paths)).map(|()| Exit::Done),
         Script::BpmPreStart => container_start::run(&paths).map(|()| Exit::Done),
         Script::PostStart => block_on(post_start::run(&paths)),
         Script::PostDeploy => block_on(post_deploy::run(&paths)),

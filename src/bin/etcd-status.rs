@@ -26,11 +26,11 @@ fn main() -> ExitCode {
     report::exit(block_on(async {
         let paths = Paths::default();
         let job = JobConfig::load(&paths.job_json())?;
-        let status = status::gather(&job, &Reach::load(&paths)?).await;
+        let status = status::gather(&job, &Reach::load(&paths)?, &paths.config()).await;
         if args.json {
             report::answer_json(&status)?;
         } else {
-            report::answer(&status::table(&status))?;
+            report::answer(&status::table(&status, jiff::Timestamp::now().as_second()))?;
         }
         Ok(if status.is_healthy() { Exit::Done } else { Exit::Failed })
     }))

@@ -20,6 +20,7 @@ pub mod write;
 
 mod head;
 mod log;
+mod old_request;
 mod scan;
 mod summary;
 
@@ -27,6 +28,7 @@ pub use head::{is_blank, owner};
 #[cfg(any(test, fuzzing))]
 pub(super) use log::read_bytes;
 pub use log::{Content, Located, Log, Position, Start, Tail};
+pub use old_request::old_request;
 pub use summary::{Change, Fold, Gap, KEPT_MAX, Summary, What, summarise};
 
 /// One file of the log, as its name tells.

@@ -11,50 +11,105 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tera::{Context, Tera};
 
+use super::capability::Capability;
 use super::id::{ClientUrl, MemberName, PeerUrl};
+use super::settings::{AuthToken, EtcdSettings};
 use super::tls::Files;
+use super::version::EtcdVersion;
 
 /// The name decides that values are quoted, see [`render`].
 const TEMPLATE: &str = "etcd.conf.yml";
 
-/// A release line of etcd whose configuration this version of the release can write. Keys come and go
-/// between lines: `experimental-*` end with 3.6, feature gates begin there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ReleaseLine {
-    /// etcd 3.6.
-    V3_6,
-}
-
-/// Which release line was asked for and is not known.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("etcd_version \"{0}\" is not supported by this release, which runs etcd 3.6")]
-pub struct UnknownReleaseLine(String);
-
-impl FromStr for ReleaseLine {
-    type Err = UnknownReleaseLine;
-
-    fn from_str(text: &str) -> Result<Self, UnknownReleaseLine> {
-        match text {
-            "3.6" => Ok(Self::V3_6),
-            _ => Err(UnknownReleaseLine(text.to_owned())),
-        }
-    }
-}
-
-impl ReleaseLine {
-    fn template(self) -> &'static str {
-        match self {
-            Self::V3_6 => include_str!("../../templates/etcd.conf.yml.tera"),
-        }
-    }
-}
+/// Keys that nobody may pass on verbatim, with the property that sets them; without one they are the launcher's: who
+/// the member is, where it lies and listens, whom it trusts, and what could make another cluster of its data. Among
+/// them are flags that etcd does not read from a file at all, so that they would be ignored without a word.
+pub const OWNED: &[(&str, Option<&str>)] = &[
+    ("advertise-client-urls", Some("client_port")),
+    ("auth-token", Some("auth_token")),
+    ("auth-token-ttl", Some("auth_token_ttl")),
+    ("auto-compaction-mode", Some("auto_compaction_mode")),
+    ("auto-compaction-retention", Some("auto_compaction_retention")),
+    ("auto-tls", None),
+    ("bcrypt-cost", Some("bcrypt_cost")),
+    ("ca-file", None),
+    ("cert-file", Some("tls.server.certificate")),
+    ("cipher-suites", Some("cipher_suites")),
+    ("client-cert-auth", None),
+    ("client-cert-file", None),
+    ("client-key-file", None),
+    ("client-transport-security", None),
+    ("compact-hash-check-time", Some("compact_hash_check_time")),
+    ("config-file", None),
+    ("corrupt-check-time", Some("corrupt_check_time")),
+    ("cors", Some("cors")),
+    ("data-dir", None),
+    ("debug", Some("log_level")),
+    ("discovery", None),
+    ("discovery-endpoints", None),
+    ("discovery-fallback", None),
+    ("discovery-proxy", None),
+    ("discovery-srv", None),
+    ("discovery-srv-name", None),
+    ("discovery-token", None),
+    ("enable-grpc-gateway", Some("enable_grpc_gateway")),
+    ("enable-pprof", Some("enable_pprof")),
+    ("enable-v2", Some("enable_v2")),
+    ("experimental-compact-hash-check-enabled", Some("compact_hash_check")),
+    ("experimental-compact-hash-check-time", Some("compact_hash_check_time")),
+    ("experimental-corrupt-check-time", Some("corrupt_check_time")),
+    ("experimental-initial-corrupt-check", Some("initial_corrupt_check")),
+    ("feature-gates", Some("feature_gates")),
+    ("force-new-cluster", None),
+    ("grpc-keepalive-interval", Some("grpc_keepalive_interval")),
+    ("grpc-keepalive-min-time", Some("grpc_keepalive_min_time")),
+    ("grpc-keepalive-timeout", Some("grpc_keepalive_timeout")),
+    ("heartbeat-interval", Some("heartbeat_interval")),
+    ("election-timeout", Some("election_timeout")),
+    ("host-whitelist", Some("host_whitelist")),
+    ("initial-advertise-peer-urls", Some("peer_port")),
+    ("initial-cluster", None),
+    ("initial-cluster-state", None),
+    ("initial-cluster-token", None),
+    ("key-file", Some("tls.server.private_key")),
+    ("listen-client-http-urls", None),
+    ("listen-client-urls", Some("client_listen_address")),
+    ("listen-metrics-urls", Some("metrics_port")),
+    ("listen-peer-urls", Some("peer_listen_address")),
+    ("log-format", None),
+    ("log-level", Some("log_level")),
+    ("log-outputs", None),
+    ("logger", None),
+    ("max-concurrent-streams", Some("max_concurrent_streams")),
+    ("max-request-bytes", Some("max_request_bytes")),
+    ("max-snapshots", Some("max_snapshots")),
+    ("max-txn-ops", Some("max_txn_ops")),
+    ("max-wals", Some("max_wals")),
+    ("metrics", Some("metrics")),
+    ("name", None),
+    ("peer-auto-tls", None),
+    ("peer-ca-file", None),
+    ("peer-cert-file", Some("tls.peer.certificate")),
+    ("peer-client-cert-auth", None),
+    ("peer-key-file", Some("tls.peer.private_key")),
+    ("peer-transport-security", None),
+    ("peer-trusted-ca-file", Some("tls.peer.ca")),
+    ("pre-vote", None),
+    ("proxy", None),
+    ("quota-backend-bytes", Some("quota_backend_bytes")),
+    ("snapshot-count", Some("snapshot_count")),
+    ("strict-reconfig-check", None),
+    ("tls-min-version", Some("tls_min_version")),
+    ("trusted-ca-file", Some("tls.server.ca")),
+    ("unsafe-no-fsync", None),
+    ("wal-dir", Some("wal_dir")),
+];
 
 /// What etcd does with an empty data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +130,10 @@ impl InitialState {
 }
 
 /// What one member is started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EtcdConfig {
-    /// The line of etcd that will read the file.
-    pub release_line: ReleaseLine,
+    /// The binary that will read the file: keys come and go between versions.
+    pub version: EtcdVersion,
     /// `--name`; published at each start.
     pub name: MemberName,
     /// `--data-dir`.
@@ -106,32 +161,19 @@ pub struct EtcdConfig {
     pub server: Files,
     /// What is shown to peers, and the CA peers are trusted by.
     pub peer: Files,
-    /// `--heartbeat-interval`, whole milliseconds.
-    pub heartbeat_interval: Duration,
-    /// `--election-timeout`, whole milliseconds.
-    pub election_timeout: Duration,
-    /// `--snapshot-count`, in committed entries.
-    pub snapshot_count: u64,
-    /// `--quota-backend-bytes`; 0 = etcd's default of 2 GiB.
-    pub quota_backend_bytes: u64,
-    /// `--max-request-bytes`.
-    pub max_request_bytes: u64,
-    /// `--max-txn-ops`.
-    pub max_txn_ops: u64,
-    /// `--auto-compaction-mode`: `periodic` or `revision`.
-    pub auto_compaction_mode: String,
-    /// `--auto-compaction-retention`: a duration or number, "0" = off.
-    pub auto_compaction_retention: String,
-    /// Compares the data with the peers' before serving.
-    pub initial_corrupt_check: bool,
-    /// Compares what compactions leave behind, every minute: next to free, and on in production.
-    pub compact_hash_check: bool,
-    /// Compares all data while serving, at this interval; zero = never.
-    pub corrupt_check_time: Duration,
-    /// `--log-level`.
-    pub log_level: String,
-    /// `--metrics`: `basic` or `extensive`.
-    pub metrics: String,
+    /// The pair of keys that signs tokens, with [`AuthToken::Jwt`].
+    pub jwt: KeyPair,
+    /// How it behaves.
+    pub settings: EtcdSettings,
+}
+
+/// The files of a pair of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The public one.
+    pub public: PathBuf,
+    /// The private one.
+    pub private: PathBuf,
 }
 
 /// The file's text, annotated, with every value of the type etcd wants: sizes and milliseconds are
@@ -140,14 +182,14 @@ pub fn render(config: &EtcdConfig) -> anyhow::Result<String> {
     let mut tera = Tera::new();
     tera.autoescape_on([TEMPLATE]);
     tera.set_escape_fn(write_quoted);
-    tera.add_raw_template(TEMPLATE, config.release_line.template())
+    tera.add_raw_template(TEMPLATE, include_str!("../../templates/etcd.conf.yml.tera"))
         .context("parse the template of etcd.conf.yml")?;
     let values = Values::of(config).context("prepare the values of etcd.conf.yml")?;
     let context = Context::from_serialize(&values).context("prepare the values of etcd.conf.yml")?;
     tera.render(TEMPLATE, &context).context("render etcd.conf.yml")
 }
 
-/// The names the template knows.
+/// The names the template knows. What is `None` is not in the file.
 #[derive(Serialize)]
 struct Values {
     name: String,
@@ -167,23 +209,52 @@ struct Values {
     peer_certificate: String,
     peer_key: String,
     peer_ca: String,
+    tls_min_version: Option<&'static str>,
+    cipher_suites: Option<String>,
     heartbeat_interval_ms: u64,
     election_timeout_ms: u64,
     snapshot_count: u64,
+    max_snapshots: Option<u64>,
+    max_wals: Option<u64>,
     quota_backend_bytes: u64,
     max_request_bytes: u64,
     max_txn_ops: u64,
-    auto_compaction_mode: String,
+    max_concurrent_streams: Option<u64>,
+    grpc_keepalive_min_time_ns: u64,
+    grpc_keepalive_interval_ns: u64,
+    grpc_keepalive_timeout_ns: u64,
+    auto_compaction_mode: &'static str,
     auto_compaction_retention: String,
-    feature_gates: String,
+    /// Up to 3.5 the checks are settings of their own, with `experimental-` before their names.
+    initial_corrupt_check: Option<bool>,
+    compact_hash_check: Option<bool>,
+    feature_gates: Option<String>,
+    experimental: &'static str,
     corrupt_check_time_ns: u64,
+    compact_hash_check_time_ns: Option<u64>,
+    cors: Option<String>,
+    host_whitelist: Option<String>,
+    auth_token: String,
+    auth_token_ttl_s: u64,
+    bcrypt_cost: u64,
+    enable_grpc_gateway: bool,
+    enable_v2: bool,
     log_level: String,
+    log_format: Option<&'static str>,
     metrics: String,
+    enable_pprof: bool,
+    extra: String,
 }
 
 impl Values {
     fn of(config: &EtcdConfig) -> anyhow::Result<Self> {
+        let (settings, version) = (&config.settings, config.version);
         let metrics_urls = joined(&config.listen_metrics_urls, ClientUrl::as_str);
+        let has_gates = Capability::FeatureGates.is_in(version);
+        // Next to free and on in production, so it is on wherever etcd has it.
+        let compact_hash_check = Capability::CompactHashCheck
+            .is_in(version)
+            .then_some(settings.compact_hash_check.unwrap_or(true));
         Ok(Self {
             name: config.name.to_string(),
             data_dir: text(&config.data_dir)?,
@@ -202,23 +273,96 @@ impl Values {
             peer_certificate: text(&config.peer.certificate)?,
             peer_key: text(&config.peer.key)?,
             peer_ca: text(&config.peer.ca)?,
-            heartbeat_interval_ms: whole(config.heartbeat_interval.as_millis(), "heartbeat_interval")?,
-            election_timeout_ms: whole(config.election_timeout.as_millis(), "election_timeout")?,
-            snapshot_count: config.snapshot_count,
-            quota_backend_bytes: config.quota_backend_bytes,
-            max_request_bytes: config.max_request_bytes,
-            max_txn_ops: config.max_txn_ops,
-            auto_compaction_mode: config.auto_compaction_mode.clone(),
-            auto_compaction_retention: config.auto_compaction_retention.clone(),
-            feature_gates: format!(
-                "CompactHashCheck={},InitialCorruptCheck={}",
-                config.compact_hash_check, config.initial_corrupt_check
-            ),
-            corrupt_check_time_ns: whole(config.corrupt_check_time.as_nanos(), "corrupt_check_time")?,
-            log_level: config.log_level.clone(),
-            metrics: config.metrics.clone(),
+            tls_min_version: Capability::TlsMinVersion
+                .is_in(version)
+                .then_some(settings.tls_min_version.as_str()),
+            cipher_suites: (!settings.cipher_suites.is_empty()).then(|| {
+                flow(&settings.cipher_suites.iter().map(|name| Value::from(name.as_str())).collect())
+            }),
+            heartbeat_interval_ms: whole(settings.heartbeat_interval.as_millis(), "heartbeat_interval")?,
+            election_timeout_ms: whole(settings.election_timeout.as_millis(), "election_timeout")?,
+            snapshot_count: settings.snapshot_count,
+            max_snapshots: settings.max_snapshots,
+            max_wals: settings.max_wals,
+            quota_backend_bytes: settings.quota_backend_bytes,
+            max_request_bytes: settings.max_request_bytes,
+            max_txn_ops: settings.max_txn_ops,
+            max_concurrent_streams: settings.max_concurrent_streams,
+            grpc_keepalive_min_time_ns: nanos(settings.grpc_keepalive_min_time, "grpc_keepalive_min_time")?,
+            grpc_keepalive_interval_ns: nanos(settings.grpc_keepalive_interval, "grpc_keepalive_interval")?,
+            grpc_keepalive_timeout_ns: nanos(settings.grpc_keepalive_timeout, "grpc_keepalive_timeout")?,
+            auto_compaction_mode: settings.auto_compaction_mode.as_str(),
+            auto_compaction_retention: settings.auto_compaction_retention.clone(),
+            initial_corrupt_check: (!has_gates).then_some(settings.initial_corrupt_check),
+            compact_hash_check: compact_hash_check.filter(|_| !has_gates),
+            feature_gates: has_gates.then(|| feature_gates(settings, compact_hash_check)),
+            experimental: if has_gates { "" } else { "experimental-" },
+            corrupt_check_time_ns: nanos(settings.corrupt_check_time, "corrupt_check_time")?,
+            compact_hash_check_time_ns: settings
+                .compact_hash_check_time
+                .filter(|_| Capability::CompactHashCheck.is_in(version))
+                .map(|time| nanos(time, "compact_hash_check_time"))
+                .transpose()?,
+            cors: settings.cors.clone(),
+            host_whitelist: settings.host_whitelist.clone(),
+            auth_token: auth_token(&settings.auth_token, &config.jwt)?,
+            auth_token_ttl_s: settings.auth_token_ttl.as_secs(),
+            bcrypt_cost: settings.bcrypt_cost,
+            enable_grpc_gateway: settings.enable_grpc_gateway,
+            enable_v2: settings.enable_v2,
+            log_level: settings.log_level.clone(),
+            log_format: Capability::LogFormat.is_in(version).then_some("json"),
+            metrics: settings.metrics.clone(),
+            enable_pprof: settings.enable_pprof,
+            extra: extra(&settings.extra),
         })
     }
+}
+
+/// `Name=true,Name=false`, ours among those that were asked for.
+fn feature_gates(settings: &EtcdSettings, compact_hash_check: Option<bool>) -> String {
+    let mut gates: BTreeMap<&str, bool> =
+        settings.feature_gates.iter().map(|(name, on)| (name.as_str(), *on)).collect();
+    gates.insert("InitialCorruptCheck", settings.initial_corrupt_check);
+    gates.extend(compact_hash_check.map(|on| ("CompactHashCheck", on)));
+    gates.iter().map(|(name, on)| format!("{name}={on}")).collect::<Vec<_>>().join(",")
+}
+
+fn auth_token(token: &AuthToken, keys: &KeyPair) -> anyhow::Result<String> {
+    Ok(match token {
+        AuthToken::Simple => "simple".to_owned(),
+        AuthToken::Jwt { sign_method, ttl } => format!(
+            "jwt,pub-key={},priv-key={},sign-method={sign_method},ttl={}ms",
+            text(&keys.public)?,
+            text(&keys.private)?,
+            ttl.as_millis()
+        ),
+    })
+}
+
+/// The lines of what is passed on verbatim.
+fn extra(settings: &Map<String, Value>) -> String {
+    settings.iter().map(|(key, value)| format!("{key}: {}\n", flow(value))).collect()
+}
+
+/// A value on one line, as YAML and JSON parsers read it alike.
+fn flow(value: &Value) -> String {
+    let list = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Array(values) => format!("[{}]", list(values.iter().map(flow).collect())),
+        Value::Object(values) => format!(
+            "{{{}}}",
+            list(values.iter().map(|(key, value)| format!("{}: {}", quoted(key), flow(value))).collect())
+        ),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    write_quoted(text, &mut out).expect("writing to memory cannot fail");
+    String::from_utf8(out).expect("characters were written")
 }
 
 /// `name=url,name=url`, as `--initial-cluster` wants it; a member with two URLs appears twice.
@@ -234,6 +378,10 @@ fn joined<T>(urls: &BTreeSet<T>, as_str: impl Fn(&T) -> &str) -> String {
 fn text(path: &Path) -> anyhow::Result<String> {
     let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     Ok(text.to_owned())
+}
+
+fn nanos(duration: Duration, name: &'static str) -> anyhow::Result<u64> {
+    whole(duration.as_nanos(), name)
 }
 
 fn whole(number: u128, name: &'static str) -> anyhow::Result<u64> {
@@ -263,6 +411,7 @@ fn write_quoted(text: &str, out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::etcd::settings::CompactionMode;
     use crate::etcd::tls::Role;
     use proptest::prelude::*;
     use serde_yaml::Value;
@@ -274,7 +423,7 @@ mod tests {
     fn config() -> EtcdConfig {
         let certificates = Path::new("/var/vcap/jobs/etcd/config");
         EtcdConfig {
-            release_line: ReleaseLine::V3_6,
+            version: EtcdVersion::new(3, 6, 16),
             name: "6f3e0c1a".parse().unwrap(),
             data_dir: "/var/vcap/store/etcd".into(),
             wal_dir: None,
@@ -291,19 +440,8 @@ mod tests {
             initial_cluster_token: "5d1f".to_owned(),
             server: Files::of(certificates, Role::Server),
             peer: Files::of(certificates, Role::Peer),
-            heartbeat_interval: Duration::from_millis(100),
-            election_timeout: Duration::from_secs(1),
-            snapshot_count: 10_000,
-            quota_backend_bytes: 2_147_483_648,
-            max_request_bytes: 1_572_864,
-            max_txn_ops: 128,
-            auto_compaction_mode: "periodic".to_owned(),
-            auto_compaction_retention: "1h".to_owned(),
-            initial_corrupt_check: true,
-            compact_hash_check: true,
-            corrupt_check_time: Duration::ZERO,
-            log_level: "info".to_owned(),
-            metrics: "basic".to_owned(),
+            jwt: KeyPair { public: certificates.join("jwt.pub"), private: certificates.join("jwt.key") },
+            settings: crate::job::properties::tests::parsed().etcd,
         }
     }
 
@@ -319,9 +457,9 @@ mod tests {
     #[test]
     fn every_value_has_the_type_etcd_wants() {
         let mut config = config();
-        config.corrupt_check_time = Duration::from_hours(4);
-        config.auto_compaction_mode = "revision".to_owned();
-        config.auto_compaction_retention = "5000".to_owned();
+        config.settings.corrupt_check_time = Duration::from_hours(4);
+        config.settings.auto_compaction_mode = CompactionMode::Revision;
+        config.settings.auto_compaction_retention = "5000".to_owned();
 
         let parsed = parsed(&config);
 
@@ -356,14 +494,56 @@ mod tests {
         );
     }
 
+    /// Each line's file in full: what 3.7 would die on (`experimental-*`) and what 3.4 does not know is not in it.
     #[test]
-    fn only_the_release_lines_that_are_shipped_are_known() {
-        assert_eq!("3.6".parse(), Ok(ReleaseLine::V3_6));
-        let error = "3.5".parse::<ReleaseLine>().unwrap_err();
+    fn each_release_line_gets_the_keys_it_knows() {
+        let mut config = config();
+        for version in ["3.4.23", "3.4.41", "3.5.35", "3.7.3"] {
+            config.version = version.parse().unwrap();
+            insta::assert_snapshot!(format!("etcd-{version}"), without_comments(&render(&config).unwrap()));
+        }
+    }
+
+    fn without_comments(text: &str) -> String {
+        text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).fold(
+            String::new(),
+            |mut all, line| {
+                all.push_str(line);
+                all.push('\n');
+                all
+            },
+        )
+    }
+
+    #[test]
+    fn what_an_operator_asks_for_is_in_the_file_with_its_type() {
+        let mut config = config();
+        config.settings.auth_token =
+            AuthToken::Jwt { sign_method: "ES256".to_owned(), ttl: Duration::from_mins(5) };
+        config.settings.cipher_suites = vec!["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".to_owned()];
+        config.settings.feature_gates = BTreeMap::from([("LeaseCheckpoint".to_owned(), true)]);
+        config.settings.compact_hash_check_time = Some(Duration::from_secs(30));
+        config.settings.extra = serde_json::from_value(serde_json::json!({
+            "backend-batch-limit": 500, "socket-reuse-port": true, "max-learners": 2,
+        }))
+        .unwrap();
+
+        let parsed = parsed(&config);
+
         assert_eq!(
-            error.to_string(),
-            "etcd_version \"3.5\" is not supported by this release, which runs etcd 3.6"
+            parsed["auth-token"].as_str(),
+            Some(
+                "jwt,pub-key=/var/vcap/jobs/etcd/config/jwt.pub,priv-key=/var/vcap/jobs/etcd/config/jwt.key,sign-method=ES256,ttl=300000ms"
+            )
         );
+        assert_eq!(parsed["cipher-suites"][0].as_str(), Some("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"));
+        assert_eq!(
+            parsed["feature-gates"].as_str(),
+            Some("CompactHashCheck=true,InitialCorruptCheck=true,LeaseCheckpoint=true")
+        );
+        assert_eq!(parsed["compact-hash-check-time"].as_u64(), Some(30_000_000_000));
+        assert_eq!(parsed["backend-batch-limit"].as_u64(), Some(500));
+        assert_eq!(parsed["socket-reuse-port"].as_bool(), Some(true));
     }
 
     #[test]
@@ -385,6 +565,17 @@ mod tests {
 
             prop_assert_eq!(parsed["initial-cluster-token"].as_str(), Some(value.as_str()));
             prop_assert_eq!(parsed["log-level"].as_str(), Some("info"));
+        }
+
+        #[test]
+        fn no_extra_text_can_leave_its_line(value in any::<String>()) {
+            let mut config = config();
+            config.settings.extra =
+                Map::from_iter([("socket".to_owned(), serde_json::json!([{value.clone(): value.clone()}]))]);
+
+            let parsed = parsed(&config);
+
+            prop_assert_eq!(parsed["socket"][0][value.as_str()].as_str(), Some(value.as_str()));
         }
     }
 }

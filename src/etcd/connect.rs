@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -25,7 +25,10 @@ pub enum ConnectError {
     /// The name does not resolve.
     #[error("the name does not resolve: {0}")]
     Dns(String),
-    /// The handshake failed. Never to be taken for "nobody is there".
+    /// The handshake failed because one side's certificate is signed by nobody whom the other trusts.
+    #[error("TLS: {0}")]
+    Untrusted(String),
+    /// The handshake failed otherwise. Never to be taken for "nobody is there".
     #[error("TLS: {0}")]
     Tls(String),
     /// The network says no (no route, reset …).
@@ -115,8 +118,22 @@ fn of_io(error: &io::Error) -> ConnectError {
 fn of_handshake(error: &io::Error) -> ConnectError {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(tls) => ConnectError::Tls(tls.to_string()),
+        Some(tls) => of_tls(tls),
         None => ConnectError::Tls(format!("the other side ended the handshake: {error}")),
+    }
+}
+
+/// Who signed the certificate is a matter between CAs, anything else one of the certificate. A CA that was made
+/// anew has the subject of the old one, so that its signatures only look wrong.
+pub(super) fn of_tls(error: &rustls::Error) -> ConnectError {
+    match error {
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )
+        | rustls::Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
+            ConnectError::Untrusted(error.to_string())
+        }
+        other => ConnectError::Tls(other.to_string()),
     }
 }
 

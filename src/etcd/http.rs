@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use super::connect::{ConnectError, Target, connect};
+use super::connect::{ConnectError, Target, connect, of_tls};
 
 /// Answers are small; more is not ours.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -84,7 +84,7 @@ fn broken(error: &hyper::Error) -> ConnectError {
             .and_then(std::io::Error::get_ref)
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         if let Some(tls) = inner {
-            return ConnectError::Tls(tls.to_string());
+            return of_tls(tls);
         }
         source = cause.source();
     }

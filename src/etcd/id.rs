@@ -166,6 +166,11 @@ macro_rules! https_url {
                 if bare.contains(':') { Self(format!("https://[{bare}]:{port}")) } else { Self(format!("https://{bare}:{port}")) }
             }
 
+            /// The same without TLS.
+            pub fn http(host: &str, port: u16) -> Self {
+                Self(Self::https(host, port).0.replacen("https:", "http:", 1))
+            }
+
             /// `scheme://host:port`, lower-case.
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -3,9 +3,11 @@
 
 pub mod active_peers;
 pub mod binary;
+pub mod capability;
 pub mod client;
 pub mod config;
 pub mod connect;
+pub mod flags;
 pub mod handover;
 pub mod http;
 pub mod id;
@@ -13,5 +15,8 @@ pub mod member;
 pub mod mutex;
 pub mod process;
 pub mod quorum;
+pub mod release_line;
+pub mod renewal;
+pub mod settings;
 pub mod tls;
 pub mod version;

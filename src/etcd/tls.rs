@@ -1,6 +1,7 @@
 //! Mutual TLS: identities read from the job's certificate files, and what both ends demand.
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,11 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
 };
 
+use super::renewal::Renewed;
+
+/// Certificate files are small; what lies behind this is not read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Which of the job's certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -24,15 +30,21 @@ pub enum Role {
     Peer,
     /// Common name `root`: membership changes and snapshots need it once auth is on.
     Admin,
+    /// Without privileges, for programs on the members. Optional, and the job itself does not use it.
+    Client,
 }
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Server, Self::Peer, Self::Admin, Self::Client];
+
     /// The name in `tls.NAME` and in file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Peer => "peer",
             Self::Admin => "admin",
+            Self::Client => "client",
         }
     }
 }
@@ -91,10 +103,12 @@ pub enum TlsFileError {
     },
 }
 
-/// One role's certificate, key and the CAs it trusts, ready for use.
+/// One role's certificate, key and the CAs it trusts, ready for use. Connections made with it show what the
+/// files hold by then; the CAs are those of the moment it was loaded, as in etcd.
 #[derive(Clone)]
 pub struct Identity {
-    certified: Arc<CertifiedKey>,
+    loaded: Arc<CertifiedKey>,
+    renewed: Arc<Renewed>,
     roots: Arc<RootCertStore>,
 }
 
@@ -108,21 +122,13 @@ impl fmt::Debug for Identity {
 impl Identity {
     /// Reads the files of one role and checks that key and certificate belong together.
     pub fn load(files: &Files) -> Result<Self, TlsFileError> {
-        let chain = certificates(&files.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-            .map_err(|error| unusable(&files.key, "private key", &error))?;
-        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                TlsFileError::Mismatch { key: files.key.clone(), certificate: files.certificate.clone() }
-            }
-            other => unusable(&files.certificate, "certificate and key", &other),
-        })?;
-        Ok(Self { certified: Arc::new(certified), roots: Arc::new(roots(&files.ca)?) })
+        let renewed = Renewed::load(files)?;
+        Ok(Self { loaded: renewed.pair(), renewed: Arc::new(renewed), roots: Arc::new(roots(&files.ca)?) })
     }
 
-    /// The leaf certificate, in DER.
+    /// The leaf certificate as it was loaded, in DER.
     pub fn leaf(&self) -> &CertificateDer<'static> {
-        &self.certified.cert[0]
+        &self.loaded.cert[0]
     }
 
     /// The CAs this role trusts.
@@ -132,7 +138,7 @@ impl Identity {
 
     /// The chain behind the leaf.
     pub fn intermediates(&self) -> &[CertificateDer<'static>] {
-        &self.certified.cert[1..]
+        &self.loaded.cert[1..]
     }
 
     /// A client that shows this identity and trusts the CAs of `server` (its own role, or another's).
@@ -141,9 +147,7 @@ impl Identity {
             .with_safe_default_protocol_versions()
             .expect("ring supports the default protocol versions")
             .with_root_certificates(server.roots.clone())
-            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(
-                self.certified.clone(),
-            )));
+            .with_client_cert_resolver(self.renewed.clone());
         config.alpn_protocols = vec![protocol.alpn().to_vec()];
         Arc::new(config)
     }
@@ -159,7 +163,7 @@ impl Identity {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(self.certified.clone())));
+            .with_cert_resolver(self.renewed.clone());
         config.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
         Ok(Arc::new(config))
     }
@@ -254,12 +258,30 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     parsed.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
 }
 
+/// Reads certificate and key of one role and checks that they belong together.
+pub(super) fn certified(files: &Files) -> Result<CertifiedKey, TlsFileError> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+        .map_err(|error| unusable(&files.key, "private key", &error))?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsFileError::Mismatch { key: files.key.clone(), certificate: files.certificate.clone() }
+        }
+        other => unusable(&files.certificate, "certificate and key", &other),
+    })
+}
+
+/// A file of certificates or a key, up to a size that none of them has.
 fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
-    std::fs::read(path)
+    let mut content = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut content))
+        .map(|_| content)
         .map_err(|error| TlsFileError::Unreadable { path: path.to_owned(), why: error.to_string() })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+/// The certificates of a file, in DER, at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match chain {
         Ok(chain) if chain.is_empty() => Err(unusable(path, "certificate", &"no PEM block")),

@@ -115,6 +115,13 @@ pub enum Incompatible {
         /// The least patch every member must have run once.
         least: EtcdVersion,
     },
+    /// The log holds an entry that the binary does not read any more.
+    OldRequest {
+        /// The binary.
+        binary: EtcdVersion,
+        /// Raft index of the first.
+        index: u64,
+    },
 }
 
 impl Incompatible {
@@ -145,6 +152,9 @@ impl Incompatible {
             }
             Self::TooNew { binary, found } => {
                 format!("there is no step from etcd {found} to {binary}: restore a snapshot instead")
+            }
+            Self::OldRequest { .. } => {
+                "deploy etcd_version \"3.6\" with a small snapshot_count (100), write more than that, and then go on to 3.7: the snapshot that 3.6 takes lies behind such entries".to_owned()
             }
             Self::PatchFirst { binary, found, least } => format!(
                 "run every member once on {least} or a later {}.{}, then upgrade to {}.{}",
@@ -195,6 +205,11 @@ pub fn may_join(
         Some(found) => Err(Incompatible::PatchFirst { binary, found, least }),
         None => Ok(()),
     }
+}
+
+/// Whether `binary` still reads what etcd up to 3.5 wrote into the log (seen with 3.7.3: it panics).
+pub fn reads_old_requests(binary: EtcdVersion) -> bool {
+    binary < EtcdVersion::new(3, 7, 0)
 }
 
 #[cfg(test)]

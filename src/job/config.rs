@@ -125,9 +125,23 @@ pub struct JobConfig {
     pub instances: Vec<Peer>,
 }
 
+/// What `job.json` says, whether or not it can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendered {
+    /// DNS name or address that other instances dial, which certificates must carry.
+    pub address: String,
+    /// The configuration, or all that is wrong with it.
+    pub job: Result<JobConfig, Vec<Fault>>,
+}
+
 impl JobConfig {
     /// Reads and checks `job.json`; all faults are told in one error.
     pub fn load(path: &Path) -> Result<Self, Complaint> {
+        Self::read(path)?.job.map_err(|faults| faults_complaint(&faults))
+    }
+
+    /// Reads and checks `job.json`, for who has more faults to tell. Fails only on a file that is none.
+    pub fn read(path: &Path) -> Result<Rendered, Complaint> {
         let unreadable = |why: String| {
             Complaint::failed(
                 format!("{} cannot be used: {why}", path.display()),
@@ -143,7 +157,7 @@ impl JobConfig {
                 raw.version
             )));
         }
-        Self::check(raw).map_err(|faults| faults_complaint(&faults))
+        Ok(Rendered { address: raw.spec.address.clone(), job: Self::check(raw) })
     }
 
     fn check(raw: RawJob) -> Result<Self, Vec<Fault>> {

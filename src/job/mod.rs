@@ -3,6 +3,9 @@
 
 pub mod certificate;
 pub mod config;
+pub mod honoured;
+pub mod installed;
+pub mod lifetime;
 pub mod paths;
 pub mod properties;
 pub mod reach;

@@ -5,10 +5,16 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::etcd::release_line::ReleaseLine;
+
+/// What else lies in etcd's data directory; a write-ahead log of its own has another name.
+pub const BESIDE_DATA: [&str; 5] = ["member", "aside", ".launcher", ".seeding", "lost+found"];
+
 /// The paths of job `etcd` below one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     root: PathBuf,
+    wal_dir: Option<PathBuf>,
 }
 
 impl Default for Paths {
@@ -20,7 +26,18 @@ impl Default for Paths {
 impl Paths {
     /// Paths below another root. Only unit tests do that: processes always see `/var/vcap`.
     pub fn below(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), wal_dir: None }
+    }
+
+    /// The same, with the write-ahead log where the job's properties put it.
+    #[must_use]
+    pub fn with_wal_dir(&self, wal_dir: Option<&Path>) -> Self {
+        Self { wal_dir: wal_dir.map(Path::to_path_buf), ..self.clone() }
+    }
+
+    /// Where the write-ahead log lies, if not in the data directory's `member/wal`.
+    pub fn wal_dir(&self) -> Option<&Path> {
+        self.wal_dir.as_deref()
     }
 
     /// etcd's data directory, which is the job's directory on the persistent disk.
@@ -128,9 +145,19 @@ impl Paths {
         self.root.join("sys/log/etcd")
     }
 
-    /// Where package `etcd` has its binaries.
-    pub fn etcd_package(&self) -> PathBuf {
-        self.root.join("packages/etcd/bin")
+    /// Where the binaries of a release line of etcd are.
+    pub fn etcd_package(&self, line: ReleaseLine) -> PathBuf {
+        self.root.join("packages").join(line.package()).join("bin")
+    }
+
+    /// The public key that tokens are checked with, when they are signed ones.
+    pub fn jwt_public_key(&self) -> PathBuf {
+        self.config().join("jwt.pub")
+    }
+
+    /// The private key that tokens are signed with, likewise.
+    pub fn jwt_private_key(&self) -> PathBuf {
+        self.config().join("jwt.key")
     }
 
     /// The binary that validates a data directory.

@@ -3,12 +3,20 @@
 //! Why not `#[derive(Deserialize)]`: serde stops at the first fault, and an operator who repairs a
 //! manifest wants the whole list (docs/contract.md#properties).
 
+mod reader;
+mod together;
+
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use self::reader::{Reader, Zero};
+use crate::etcd::release_line::ReleaseLine;
+use crate::etcd::settings::{AuthToken, CompactionMode, EtcdSettings, TlsVersion};
 
 /// One thing wrong with what the operator wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +68,13 @@ pub enum OnRemovedMember {
     Refuse,
 }
 
-/// How old revisions are compacted away.
+/// How etcd's own listener for metrics is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CompactionMode {
-    /// By age.
-    Periodic,
-    /// By count.
-    Revision,
+pub enum MetricsProtocol {
+    /// Mutual TLS, as on the client port.
+    Https,
+    /// In the clear, for whoever reaches the port.
+    Http,
 }
 
 /// The checked properties. Names and defaults are those of `jobs/etcd/spec`.
@@ -82,6 +90,10 @@ pub struct Properties {
     pub peer_port: u16,
     /// etcd's own metrics listener, off when absent.
     pub metrics_port: Option<u16>,
+    /// Address of that listener; `None` = this VM only.
+    pub metrics_listen_address: Option<IpAddr>,
+    /// Whether that listener has TLS.
+    pub metrics_protocol: MetricsProtocol,
     /// The launcher's listener.
     pub launcher_port: u16,
     /// Address of the client listener; `None` = the instance's own.
@@ -100,42 +112,22 @@ pub struct Properties {
     pub on_removed_member: OnRemovedMember,
     /// Whether a damaged single member may be restored from backups unasked.
     pub auto_restore: bool,
-    /// The etcd release line to run, `major.minor`.
-    pub etcd_version: String,
-    /// etcd's `heartbeat-interval`.
-    pub heartbeat_interval: Duration,
-    /// etcd's `election-timeout`.
-    pub election_timeout: Duration,
-    /// etcd's `snapshot-count`, in applied entries.
-    pub snapshot_count: u64,
-    /// etcd's `quota-backend-bytes`.
-    pub quota_backend_bytes: u64,
-    /// etcd's `auto-compaction-mode`.
-    pub auto_compaction_mode: CompactionMode,
-    /// etcd's `auto-compaction-retention`, as etcd reads it ("0" = off).
-    pub auto_compaction_retention: String,
-    /// etcd's `max-request-bytes`.
-    pub max_request_bytes: u64,
-    /// etcd's `max-txn-ops`.
-    pub max_txn_ops: u64,
-    /// etcd's `log-level`.
-    pub log_level: String,
-    /// etcd's `metrics` (basic or extensive).
-    pub metrics: String,
-    /// etcd's feature gate `InitialCorruptCheck`.
-    pub initial_corrupt_check: bool,
-    /// etcd's `corrupt-check-time`; zero = off.
-    pub corrupt_check_time: Duration,
+    /// The etcd release line to run.
+    pub etcd_version: ReleaseLine,
+    /// Where the write-ahead log lies; `None` = in the data directory.
+    pub wal_dir: Option<PathBuf>,
     /// Limit of open files (bpm's `limits.open_files`; the launcher only reports it).
     pub open_files: u64,
+    /// How etcd behaves.
+    pub etcd: EtcdSettings,
 }
 
 impl Properties {
     /// Reads and checks all properties; every fault is in the error.
     pub fn parse(raw: &Map<String, Value>) -> Result<Self, Vec<Fault>> {
-        let mut reader = Reader { raw, read: Vec::new(), faults: Vec::new() };
+        let mut reader = Reader::of(raw);
         let properties = read(&mut reader);
-        check_together(&properties, &mut reader.faults);
+        together::check(&properties, &mut reader.faults);
         reader.report_unknown();
         if reader.faults.is_empty() { Ok(properties) } else { Err(reader.faults) }
     }
@@ -154,6 +146,11 @@ fn read(reader: &mut Reader<'_>) -> Properties {
         client_port: reader.port("client_port", 2379),
         peer_port: reader.port("peer_port", 2380),
         metrics_port: reader.optional("metrics_port", |reader| reader.port("metrics_port", 2381)),
+        metrics_listen_address: reader.address("metrics_listen_address"),
+        metrics_protocol: reader.choice(
+            "metrics_protocol",
+            &[("https", MetricsProtocol::Https), ("http", MetricsProtocol::Http)],
+        ),
         launcher_port: reader.port("launcher_port", 2382),
         client_listen_address: reader.address("client_listen_address"),
         peer_listen_address: reader.address("peer_listen_address"),
@@ -166,253 +163,67 @@ fn read(reader: &mut Reader<'_>) -> Properties {
             &[("rejoin", OnRemovedMember::Rejoin), ("refuse", OnRemovedMember::Refuse)],
         ),
         auto_restore: reader.boolean("auto_restore"),
-        etcd_version: reader.version("etcd_version"),
+        etcd_version: reader.release_line("etcd_version"),
+        wal_dir: reader.wal_dir("wal_dir"),
+        open_files: reader.number("open_files", 64, 1 << 24, 16_384),
+        etcd: read_etcd(reader),
+    }
+}
+
+fn read_etcd(reader: &mut Reader<'_>) -> EtcdSettings {
+    const COUNT_MAX: u64 = u32::MAX as u64;
+    EtcdSettings {
         heartbeat_interval: reader.duration("heartbeat_interval", "100ms", Zero::Refused),
         election_timeout: reader.duration("election_timeout", "1s", Zero::Refused),
         snapshot_count: reader.number("snapshot_count", 1, u64::MAX, 10_000),
+        max_snapshots: reader.optional("max_snapshots", |it| it.number("max_snapshots", 0, COUNT_MAX, 5)),
+        max_wals: reader.optional("max_wals", |it| it.number("max_wals", 0, COUNT_MAX, 5)),
         quota_backend_bytes: reader.number("quota_backend_bytes", 0, u64::MAX, 2_147_483_648),
+        max_request_bytes: reader.number("max_request_bytes", 1, 1 << 30, 1_572_864),
+        max_txn_ops: reader.number("max_txn_ops", 1, COUNT_MAX, 128),
+        max_concurrent_streams: reader
+            .optional("max_concurrent_streams", |it| it.number("max_concurrent_streams", 1, COUNT_MAX, 1000)),
+        grpc_keepalive_min_time: reader.duration("grpc_keepalive_min_time", "5s", Zero::Allowed),
+        grpc_keepalive_interval: reader.duration("grpc_keepalive_interval", "2h", Zero::Allowed),
+        grpc_keepalive_timeout: reader.duration("grpc_keepalive_timeout", "20s", Zero::Allowed),
         auto_compaction_mode: reader.choice(
             "auto_compaction_mode",
             &[("periodic", CompactionMode::Periodic), ("revision", CompactionMode::Revision)],
         ),
         auto_compaction_retention: reader.retention(),
-        max_request_bytes: reader.number("max_request_bytes", 1, 1 << 30, 1_572_864),
-        max_txn_ops: reader.number("max_txn_ops", 1, u64::from(u32::MAX), 128),
-        log_level: reader.word("log_level", &["debug", "info", "warn", "error", "panic", "fatal"]),
-        metrics: reader.word("metrics", &["basic", "extensive"]),
         initial_corrupt_check: reader.boolean("initial_corrupt_check"),
         corrupt_check_time: reader.duration("corrupt_check_time", "0s", Zero::Allowed),
-        open_files: reader.number("open_files", 64, 1 << 24, 16_384),
+        compact_hash_check: reader.optional("compact_hash_check", |it| it.boolean("compact_hash_check")),
+        compact_hash_check_time: reader.optional("compact_hash_check_time", |it| {
+            it.duration("compact_hash_check_time", "1m", Zero::Refused)
+        }),
+        cors: reader.origins("cors"),
+        host_whitelist: reader.hosts("host_whitelist"),
+        auth_token: read_auth_token(reader),
+        auth_token_ttl: reader.duration("auth_token_ttl", "5m", Zero::Refused),
+        bcrypt_cost: reader.number("bcrypt_cost", 4, 31, 10),
+        log_level: reader.word("log_level", &["debug", "info", "warn", "error", "panic", "fatal"]),
+        metrics: reader.word("metrics", &["basic", "extensive"]),
+        enable_pprof: reader.boolean("enable_pprof"),
+        enable_grpc_gateway: reader.boolean("enable_grpc_gateway"),
+        enable_v2: reader.boolean("enable_v2"),
+        tls_min_version: reader
+            .choice("tls_min_version", &[("TLS1.2", TlsVersion::V1_2), ("TLS1.3", TlsVersion::V1_3)]),
+        cipher_suites: reader.cipher_suites("cipher_suites"),
+        feature_gates: reader.feature_gates("feature_gates"),
+        extra: reader.extra_config("extra_config"),
     }
 }
 
-/// Rules between properties.
-fn check_together(properties: &Properties, faults: &mut Vec<Fault>) {
-    let ports = [
-        ("client_port", Some(properties.client_port)),
-        ("peer_port", Some(properties.peer_port)),
-        ("launcher_port", Some(properties.launcher_port)),
-        ("metrics_port", properties.metrics_port),
-    ];
-    for (position, (name, port)) in ports.iter().enumerate() {
-        for (other, taken) in &ports[..position] {
-            if port.is_some() && port == taken {
-                faults.push(Fault {
-                    name: (*name).to_owned(),
-                    value: port.unwrap_or_default().to_string(),
-                    rule: format!("is also {other}; each listener needs its own port"),
-                    example: "2379, 2380 and 2382".to_owned(),
-                });
-            }
-        }
-    }
-    // etcd refuses to start outside these bounds (config validation, seen with 3.6.16).
-    let heartbeat = properties.heartbeat_interval;
-    let election = properties.election_timeout;
-    if election < heartbeat * 5 {
-        faults.push(Fault {
-            name: "election_timeout".to_owned(),
-            value: format!("{election:?}"),
-            rule: format!("must be at least five times heartbeat_interval ({heartbeat:?})"),
-            example: "1s with heartbeat_interval 100ms".to_owned(),
-        });
-    }
-    if election > Duration::from_secs(50) {
-        faults.push(Fault {
-            name: "election_timeout".to_owned(),
-            value: format!("{election:?}"),
-            rule: "must be at most 50s".to_owned(),
-            example: "1s".to_owned(),
-        });
-    }
-    for (name, duration) in [("heartbeat_interval", heartbeat), ("election_timeout", election)] {
-        if duration.subsec_nanos() % 1_000_000 != 0 {
-            faults.push(Fault {
-                name: name.to_owned(),
-                value: format!("{duration:?}"),
-                rule: "must be whole milliseconds".to_owned(),
-                example: "100ms".to_owned(),
-            });
-        }
-    }
-}
-
-/// Whether a duration may be zero.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Zero {
-    Allowed,
-    Refused,
-}
-
-struct Reader<'a> {
-    raw: &'a Map<String, Value>,
-    read: Vec<&'static str>,
-    faults: Vec<Fault>,
-}
-
-impl<'a> Reader<'a> {
-    fn value(&mut self, name: &'static str) -> &'a Value {
-        self.read.push(name);
-        self.raw.get(name).unwrap_or(&Value::Null)
-    }
-
-    fn fault(&mut self, name: &str, value: &Value, rule: impl Into<String>, example: &str) {
-        let value = if value.is_null() { "(not set)".to_owned() } else { shortened(&value.to_string()) };
-        self.faults.push(Fault {
-            name: name.to_owned(),
-            value,
-            rule: rule.into(),
-            example: example.to_owned(),
-        });
-    }
-
-    fn optional<T>(&mut self, name: &'static str, parse: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        if self.value(name).is_null() { None } else { Some(parse(self)) }
-    }
-
-    fn number(&mut self, name: &'static str, min: u64, max: u64, example: u64) -> u64 {
-        let value = self.value(name);
-        if let Some(number) = value.as_u64().filter(|number| (min..=max).contains(number)) {
-            number
-        } else {
-            let bounds =
-                if max == u64::MAX { format!("of at least {min}") } else { format!("from {min} to {max}") };
-            self.fault(name, value, format!("must be a whole number {bounds}"), &example.to_string());
-            example
-        }
-    }
-
-    fn port(&mut self, name: &'static str, example: u16) -> u16 {
-        self.number(name, 1, 65_535, u64::from(example)).try_into().unwrap_or(example)
-    }
-
-    fn boolean(&mut self, name: &'static str) -> bool {
-        let value = self.value(name);
-        value.as_bool().unwrap_or_else(|| {
-            self.fault(name, value, "must be true or false", "false");
-            false
-        })
-    }
-
-    /// One of a few words; YAML's `true` counts as the word `true`.
-    fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> T {
-        let value = self.value(name);
-        let word = match value {
-            Value::String(text) => text.clone(),
-            Value::Bool(flag) => flag.to_string(),
-            _ => String::new(),
-        };
-        if let Some((_, choice)) = choices.iter().find(|(known, _)| *known == word) {
-            return *choice;
-        }
-        let known: Vec<&str> = choices.iter().map(|(known, _)| *known).collect();
-        self.fault(name, value, format!("must be one of: {}", known.join(", ")), known[0]);
-        choices[0].1
-    }
-
-    fn word(&mut self, name: &'static str, known: &[&'static str]) -> String {
-        let choices: Vec<(&str, &str)> = known.iter().map(|word| (*word, *word)).collect();
-        self.choice(name, &choices).to_owned()
-    }
-
-    fn duration(&mut self, name: &'static str, example: &'static str, zero: Zero) -> Duration {
-        let value = self.value(name);
-        let parsed = value.as_str().and_then(parse_duration);
-        match parsed {
-            Some(duration) if zero == Zero::Allowed || !duration.is_zero() => duration,
-            _ => {
-                let rule = match zero {
-                    Zero::Allowed => "must be a duration with its unit (ms, s, m, h)",
-                    Zero::Refused => "must be a duration above zero with its unit (ms, s, m, h)",
-                };
-                self.fault(name, value, rule, example);
-                parse_duration(example).unwrap_or_default()
-            }
-        }
-    }
-
-    fn address(&mut self, name: &'static str) -> Option<IpAddr> {
-        let value = self.value(name);
-        if value.is_null() {
-            return None;
-        }
-        let parsed = value.as_str().and_then(|text| text.parse().ok());
-        if parsed.is_none() {
-            // etcd refuses host names in listen URLs (seen with 3.6.16: "expected IP in URL for binding").
-            self.fault(name, value, "must be an IP address, or null for the instance's own", "10.0.0.5");
-        }
-        parsed
-    }
-
-    fn version(&mut self, name: &'static str) -> String {
-        let value = self.value(name);
-        let text = value.as_str().unwrap_or_default();
-        let fits = text.split_once('.').is_some_and(|(major, minor)| {
-            [major, minor]
-                .iter()
-                .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
-        });
-        if !fits {
-            self.fault(name, value, "must be a release line in quotes (major.minor)", "\"3.6\"");
-            return "3.6".to_owned();
-        }
-        text.to_owned()
-    }
-
-    /// A duration for `periodic`, a count for `revision`, "0" for off; the mode was checked before.
-    fn retention(&mut self) -> String {
-        let name = "auto_compaction_retention";
-        let value = self.value(name);
-        let by_count = self.raw.get("auto_compaction_mode").and_then(Value::as_str) == Some("revision");
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => String::new(),
-        };
-        let is_count =
-            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_ok();
-        let fits = if by_count { is_count } else { is_count || parse_duration(&text).is_some() };
-        if !fits {
-            let (rule, example) = if by_count {
-                ("must be a number of revisions (0 = off) with auto_compaction_mode revision", "10000")
-            } else {
-                (
-                    "must be a duration, or a number of hours (0 = off), with auto_compaction_mode periodic",
-                    "1h",
-                )
-            };
-            self.fault(name, value, rule, example);
-        }
-        text
-    }
-
-    fn report_unknown(&mut self) {
-        for name in self.raw.keys().filter(|name| !self.read.contains(&name.as_str())) {
-            self.faults.push(Fault {
-                name: name.clone(),
-                value: "(set)".to_owned(),
-                rule: "is not a property of this version of job etcd".to_owned(),
-                example: "deploy release and etcd-tools of the same version".to_owned(),
-            });
-        }
-    }
-}
-
-/// `30s`, `10m`, `1h30m`, `100ms`; no sign, no calendar units.
-fn parse_duration(text: &str) -> Option<Duration> {
-    if !text.starts_with(|c: char| c.is_ascii_digit()) || text.contains(['-', ' ']) {
-        return None;
-    }
-    let span: jiff::SignedDuration = text.parse().ok()?;
-    Duration::try_from(span).ok()
-}
-
-fn shortened(text: &str) -> String {
-    const SHOWN_MAX: usize = 80;
-    if text.chars().count() <= SHOWN_MAX {
-        text.to_owned()
-    } else {
-        format!("{}…", text.chars().take(SHOWN_MAX).collect::<String>())
+fn read_auth_token(reader: &mut Reader<'_>) -> AuthToken {
+    let sign_method = reader.word(
+        "jwt.sign_method",
+        &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"],
+    );
+    let ttl = reader.duration("jwt.ttl", "5m", Zero::Refused);
+    match reader.word("auth_token", &["simple", "jwt"]).as_str() {
+        "jwt" => AuthToken::Jwt { sign_method, ttl },
+        _ => AuthToken::Simple,
     }
 }
 
@@ -421,23 +232,21 @@ pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    /// The defaults of `jobs/etcd/spec`.
+    /// The defaults of `jobs/etcd/spec`, as templates print them into `job.json`.
     pub(crate) fn defaults() -> Map<String, Value> {
-        let Value::Object(map) = json!({
-            "bootstrap_cluster": false, "bootstrap_method": "static",
-            "client_port": 2379, "peer_port": 2380, "metrics_port": null, "launcher_port": 2382,
-            "client_listen_address": null, "peer_listen_address": null,
-            "observe_timeout": "2s", "ready_timeout": "10m", "hold_timeout": "10m", "drain_timeout": "5m",
-            "on_removed_member": "rejoin", "auto_restore": false, "etcd_version": "3.6",
-            "heartbeat_interval": "100ms", "election_timeout": "1s", "snapshot_count": 10000,
-            "quota_backend_bytes": 2_147_483_648_u64, "auto_compaction_mode": "periodic",
-            "auto_compaction_retention": "1h", "max_request_bytes": 1_572_864, "max_txn_ops": 128,
-            "log_level": "info", "metrics": "basic", "initial_corrupt_check": true,
-            "corrupt_check_time": "0s", "open_files": 16384,
-        }) else {
-            unreachable!("a JSON object literal")
-        };
-        map
+        let spec: Value = serde_yaml::from_str(include_str!("../../jobs/etcd/spec")).unwrap();
+        let printed =
+            |name: &str| !name.starts_with("tls.") && !["jwt.public_key", "jwt.private_key"].contains(&name);
+        let properties = spec["properties"].as_object().unwrap().iter();
+        properties
+            .filter(|(name, _)| printed(name))
+            .map(|(name, definition)| (name.clone(), definition["default"].clone()))
+            .collect()
+    }
+
+    /// The defaults, checked.
+    pub(crate) fn parsed() -> Properties {
+        Properties::parse(&defaults()).unwrap()
     }
 
     #[test]
@@ -503,6 +312,50 @@ pub(crate) mod tests {
             ("initial_corrupt_check", json!(1)),
             ("corrupt_check_time", json!("1")),
             ("open_files", json!(1)),
+            ("etcd_version", json!("3.3")),
+            ("wal_dir", json!("/var/vcap/data/etcd/wal")),
+            ("wal_dir", json!("/var/vcap/store/etcd")),
+            ("wal_dir", json!("/var/vcap/store/etcd/member")),
+            ("wal_dir", json!("/var/vcap/store/etcd/.launcher")),
+            ("wal_dir", json!("/var/vcap/store/etcd/../etcd/wal")),
+            ("wal_dir", json!("/var/vcap/store/etcd/a/b")),
+            ("wal_dir", json!("wal")),
+            ("wal_dir", json!(5)),
+            ("max_snapshots", json!(-1)),
+            ("max_wals", json!("five")),
+            ("max_concurrent_streams", json!(0)),
+            ("grpc_keepalive_min_time", json!(5)),
+            ("grpc_keepalive_interval", json!("2")),
+            ("grpc_keepalive_timeout", json!("-1s")),
+            ("metrics_listen_address", json!("metrics.example.com")),
+            ("metrics_protocol", json!("ftp")),
+            ("compact_hash_check", json!("yes")),
+            ("compact_hash_check_time", json!("0s")),
+            ("cors", json!("https://example.com")),
+            ("cors", json!(["*"])),
+            ("host_whitelist", json!("a b")),
+            ("auth_token", json!("basic")),
+            ("auth_token_ttl", json!("1500ms")),
+            ("jwt.sign_method", json!("none")),
+            ("jwt.ttl", json!("0s")),
+            ("bcrypt_cost", json!(3)),
+            ("enable_pprof", json!(1)),
+            ("enable_grpc_gateway", json!("on")),
+            ("enable_v2", json!("true")),
+            ("tls_min_version", json!("TLS1.1")),
+            ("cipher_suites", json!("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")),
+            ("cipher_suites", json!(["TLS_RSA_WITH_RC4_128_SHA"])),
+            ("cipher_suites", json!(["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"])),
+            ("feature_gates", json!({"LeaseCheckpoint": "true"})),
+            ("feature_gates", json!({"InitialCorruptCheck": false})),
+            ("feature_gates", json!(["LeaseCheckpoint"])),
+            ("extra_config", json!({"name": "other"})),
+            ("extra_config", json!({"quota-backend-bytes": 1})),
+            ("extra_config", json!({"experimental-corrupt-check-time": 1})),
+            ("extra_config", json!({"force-new-cluster": true})),
+            ("extra_config", json!({"Max-Wals": 1})),
+            ("extra_config", json!({"backend-batch-limit": null})),
+            ("extra_config", json!("backend-batch-limit: 5")),
         ];
         for (name, value) in cases {
             let mut raw = defaults();
@@ -518,6 +371,6 @@ pub(crate) mod tests {
         raw.insert("auto_compaction_mode".into(), json!("revision"));
         assert!(Properties::parse(&raw).is_err(), "1h is no number of revisions");
         raw.insert("auto_compaction_retention".into(), json!(5000));
-        assert_eq!(Properties::parse(&raw).unwrap().auto_compaction_retention, "5000");
+        assert_eq!(Properties::parse(&raw).unwrap().etcd.auto_compaction_retention, "5000");
     }
 }

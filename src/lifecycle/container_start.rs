@@ -42,7 +42,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<()> {
     records::write_versioned(&path, VERSION, &seen).context("tell the launcher about the disk")?;
     vcap::own(&path)?;
     // Asked here, where it delays nobody: the launcher then finds it noted.
-    binary::version(paths)?;
+    binary::version(paths, job.properties.etcd_version)?;
     vcap::own(&paths.etcd_version())
 }
 

@@ -20,6 +20,7 @@ pub mod post_stop;
 pub mod pre_start;
 pub mod pre_stop;
 pub mod records;
+pub mod trust;
 pub mod vcap;
 
 /// Reads a page of a launcher as administrator.

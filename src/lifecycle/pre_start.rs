@@ -1,5 +1,5 @@
-//! pre-start: every property and certificate checked, all faults told at once; what the last stop left
-//! is cleared; the operator's shell is set up.
+//! pre-start: every property and certificate checked, all faults told at once; the other instances asked whether
+//! they trust it; what the last stop left is cleared; the operator's shell is set up.
 //!
 //! Runs as root at every start by the Director, never on reboot or when monit restarts: what each start
 //! needs is in [`super::container_start`].
@@ -11,38 +11,84 @@ use rustls::pki_types::UnixTime;
 use serde_json::json;
 
 use super::records::{self, DrainBegun};
+use super::trust::{self, Among, Verdict};
 use super::{intent, vcap};
-use crate::job::certificate;
+use crate::job::certificate::{self, Doubt};
 use crate::job::config::{JobConfig, faults_complaint};
+use crate::job::installed;
+use crate::job::lifetime::Lifetime;
 use crate::job::paths::Paths;
+use crate::job::reach::Reach;
 use crate::{atomic_file, journal, wrapper};
 
-/// Certificates that end sooner are told at each start.
-const EXPIRY_WARNING_SECS: i64 = 30 * 24 * 60 * 60;
 /// Where login shells read their set-up.
 const PROFILE: &str = "/etc/profile.d/etcd.sh";
 
 /// Checks the job and prepares the start.
-pub fn run(paths: &Paths) -> anyhow::Result<()> {
-    let job = JobConfig::load(&paths.job_json())?;
-    let now = UnixTime::now();
-    let certificates = certificate::check(&paths.config(), &job.spec.address, now)
-        .map_err(|faults| faults_complaint(&faults))?;
-    for validity in &certificates {
-        let left_secs = validity.not_after_unix_secs - i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if left_secs < EXPIRY_WARNING_SECS {
-            journal::warn(
-                "a certificate ends soon",
-                &json!({"certificate": validity.role.name(), "not_after": validity.not_after, "next": "docs/certificates.md"}),
-            );
-        }
+pub async fn run(paths: &Paths) -> anyhow::Result<()> {
+    let (job, doubts) = check(paths, UnixTime::now())?;
+    for doubt in &doubts {
+        warn(doubt, &job.spec.deployment);
     }
+    demand_trust(paths, &job).await?;
     clear_last_stop(paths)?;
     write_profile(Path::new(PROFILE))?;
     journal::info(
         "pre-start checked the job",
         &json!({"instances": job.instances.len(), "link_hash": job.link_hash(), "member": job.name.as_str()}),
     );
+    Ok(())
+}
+
+/// Properties, certificates and the installed etcd; everything that is wrong with any of them in one error.
+fn check(paths: &Paths, now: UnixTime) -> anyhow::Result<(JobConfig, Vec<Doubt>)> {
+    let rendered = JobConfig::read(&paths.job_json())?;
+    let mut faults = Vec::new();
+    let job = rendered.job.map_err(|more| faults.extend(more)).ok();
+    let doubts = certificate::check(&paths.config(), &rendered.address, now)
+        .map_err(|more| faults.extend(more))
+        .unwrap_or_default();
+    if let Some(job) = &job {
+        faults.extend(installed::faults(paths, &job.properties)?);
+    }
+    match job {
+        Some(job) if faults.is_empty() => Ok((job, doubts)),
+        _ => Err(faults_complaint(&faults).into()),
+    }
+}
+
+fn warn(doubt: &Doubt, deployment: &str) {
+    let of = |lifetime: &Lifetime| json!({"certificate": lifetime.certificate, "subject": lifetime.subject, "not_after": lifetime.not_after, "next": lifetime.remedy(deployment)});
+    match doubt {
+        Doubt::EndsSoon(lifetime) => journal::warn("a certificate ends soon", &of(lifetime)),
+        Doubt::Ended(lifetime) => {
+            let mut fields = of(lifetime);
+            fields["next"] = "drop it from the bundle once nothing shows a certificate of it; docs/certificates.md#rotate-ca".into();
+            journal::warn("a CA has ended, another one beside it is good", &fields);
+        }
+        Doubt::UselessCa { bundle, subject, why } => journal::warn(
+            "a certificate in a bundle of CAs is of no use",
+            &json!({"certificate": bundle, "subject": subject, "why": why, "next": "docs/certificates.md#bring-your-own"}),
+        ),
+    }
+}
+
+/// The certificates may be good in themselves, and still nobody else's.
+async fn demand_trust(paths: &Paths, job: &JobConfig) -> anyhow::Result<()> {
+    let reach = Reach::load(paths)?;
+    for among in [Among::Members, Among::Clients] {
+        let answers = trust::ask(job, &reach, among, job.properties.observe_timeout).await;
+        match trust::judge(job.instances.len(), &answers) {
+            Verdict::Go => {}
+            Verdict::Doubt(strangers) => journal::warn(
+                "some instances do not trust this one, or are not trusted",
+                &json!({"instances": trust::words(&strangers), "next": "docs/certificates.md#one-step"}),
+            ),
+            Verdict::Refuse(strangers) => {
+                return Err(trust::complaint(among, &job.spec.deployment, &strangers).into());
+            }
+        }
+    }
     Ok(())
 }
 

@@ -44,6 +44,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
         None => intent::clear(paths).context("clear an old intent")?,
     }
     let job = JobConfig::load(&paths.job_json())?;
+    let paths = &paths.with_wal_dir(job.properties.wal_dir.as_deref());
     let reach = Reach::load(paths)?;
     let disk = DiskNext { now_mib: None, next_mib: None };
     let asked = Asked { script: Script::PreStop, call: Call::Shutdown, intent, disk };

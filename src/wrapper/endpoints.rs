@@ -1,4 +1,4 @@
-//! Whom to ask: the client URLs of the members, from what BOSH rendered.
+//! Whom to ask and with which etcd: the client URLs of the members and the release line, from what BOSH rendered.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::etcd::id::ClientUrl;
+use crate::etcd::release_line::ReleaseLine;
 use crate::report::Complaint;
 
 /// Which members are asked.
@@ -25,56 +26,65 @@ impl Scope {
 }
 
 /// The part of `job.json` that is needed here. The checks of all of it are pre-start's.
-#[derive(Deserialize)]
-struct Job {
+#[derive(Debug, Deserialize)]
+pub struct Job {
     properties: Properties,
     spec: Instance,
     links: Links,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Properties {
     client_port: u16,
+    #[serde(default)]
+    etcd_version: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Links {
     etcd_peers: Option<Peers>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Peers {
     instances: Vec<Instance>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Instance {
     address: String,
 }
 
-/// The value of `--endpoints`.
-pub fn load(job_json: &Path, scope: Scope) -> Result<String, Complaint> {
-    let unusable = |why: String| {
-        Complaint::failed(
-            format!("{} cannot be used: {why}", job_json.display()),
-            "it names the members, so etcdctl now asks 127.0.0.1:2379, where none may listen",
-            "call etcdctl as root, or give --endpoints; docs/etcdctl.md#troubleshooting",
-        )
-    };
-    let text = std::fs::read(job_json).map_err(|error| unusable(error.to_string()))?;
-    endpoints(&text, scope).map_err(|error| unusable(error.to_string()))
-}
+impl Job {
+    /// Reads it.
+    pub fn load(job_json: &Path) -> Result<Self, Complaint> {
+        let unusable = |why: String| {
+            Complaint::failed(
+                format!("{} cannot be used: {why}", job_json.display()),
+                "it names the members, so etcdctl now asks 127.0.0.1:2379, where none may listen",
+                "call etcdctl as root, or give --endpoints; docs/etcdctl.md#troubleshooting",
+            )
+        };
+        let text = std::fs::read(job_json).map_err(|error| unusable(error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))
+    }
 
-fn endpoints(job_json: &[u8], scope: Scope) -> Result<String, serde_json::Error> {
-    let job: Job = serde_json::from_slice(job_json)?;
-    let instances = match (scope, job.links.etcd_peers) {
-        (Scope::Cluster, Some(peers)) => peers.instances,
-        // Without a link there is one member, this one.
-        (Scope::Cluster, None) | (Scope::Instance, _) => vec![job.spec],
-    };
-    let urls =
-        instances.iter().map(|instance| ClientUrl::https(&instance.address, job.properties.client_port));
-    Ok(urls.map(String::from).collect::<Vec<_>>().join(","))
+    /// The release line that this instance runs; one that is none is pre-start's to tell.
+    pub fn release_line(&self) -> ReleaseLine {
+        self.properties.etcd_version.parse().unwrap_or(ReleaseLine::V3_6)
+    }
+
+    /// The value of `--endpoints`.
+    pub fn endpoints(&self, scope: Scope) -> String {
+        let instances = match (scope, &self.links.etcd_peers) {
+            (Scope::Cluster, Some(peers)) => peers.instances.as_slice(),
+            // Without a link there is one member, this one.
+            (Scope::Cluster, None) | (Scope::Instance, _) => std::slice::from_ref(&self.spec),
+        };
+        let urls =
+            instances.iter().map(|instance| ClientUrl::https(&instance.address, self.properties.client_port));
+        urls.map(String::from).collect::<Vec<_>>().join(",")
+    }
 }
 
 #[cfg(test)]
@@ -85,20 +95,33 @@ mod tests {
         "spec": {"id": "i", "address": "b.bosh"},
         "links": {"etcd_peers": {"address": "q", "instances": [{"address": "a.bosh"}, {"address": "b.bosh"}]}}}"#;
 
+    fn job(text: &str) -> Job {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_release_line_is_that_of_the_job() {
+        let of = |version: &str| {
+            let text =
+                JOB.replace("\"client_port\"", &format!("\"etcd_version\": \"{version}\", \"client_port\""));
+            job(&text).release_line()
+        };
+
+        assert_eq!((of("3.4"), of("3.7")), (ReleaseLine::V3_4, ReleaseLine::V3_7));
+        assert_eq!(job(JOB).release_line(), ReleaseLine::V3_6);
+    }
+
     #[test]
     fn all_members_of_the_link_are_asked_and_only_this_one_with_local() {
-        assert_eq!(
-            endpoints(JOB.as_bytes(), Scope::Cluster).unwrap(),
-            "https://a.bosh:2379,https://b.bosh:2379"
-        );
-        assert_eq!(endpoints(JOB.as_bytes(), Scope::Instance).unwrap(), "https://b.bosh:2379");
+        assert_eq!(job(JOB).endpoints(Scope::Cluster), "https://a.bosh:2379,https://b.bosh:2379");
+        assert_eq!(job(JOB).endpoints(Scope::Instance), "https://b.bosh:2379");
     }
 
     #[test]
     fn a_member_without_a_link_is_alone() {
         let job = r#"{"properties": {"client_port": 4001}, "spec": {"address": "fd00::1"}, "links": {"etcd_peers": null}}"#;
 
-        assert_eq!(endpoints(job.as_bytes(), Scope::Cluster).unwrap(), "https://[fd00::1]:4001");
+        assert_eq!(self::job(job).endpoints(Scope::Cluster), "https://[fd00::1]:4001");
     }
 
     #[test]
@@ -121,7 +144,7 @@ mod tests {
         crate::atomic_file::write(&torn, &JOB.as_bytes()[..40], 0o600).unwrap();
 
         for path in [torn, directory.path().join("none.json")] {
-            let doubt = load(&path, Scope::Cluster).unwrap_err();
+            let doubt = Job::load(&path).unwrap_err();
             assert!(doubt.what.contains(path.to_str().unwrap()), "{doubt}");
             assert!(doubt.next.contains("--endpoints"), "{doubt}");
         }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::etcd::release_line::ReleaseLine;
 use crate::report::{Complaint, Exit};
 
 /// What the wrapper stands in for.
@@ -32,8 +33,13 @@ impl Tool {
     }
 }
 
-/// The real tool. `path` is the user's PATH.
-pub fn find(tool: Tool, package: &Path, path: Option<&OsStr>) -> Result<PathBuf, Complaint> {
+/// The real tool of this release line. `path` is the user's PATH.
+pub fn find(
+    tool: Tool,
+    line: ReleaseLine,
+    package: &Path,
+    path: Option<&OsStr>,
+) -> Result<PathBuf, Complaint> {
     let mut directories = vec![package.to_owned()];
     directories.extend(path.into_iter().flat_map(std::env::split_paths));
     // Only fails for a directory with a colon in its name, which came out of split_paths without one.
@@ -41,7 +47,7 @@ pub fn find(tool: Tool, package: &Path, path: Option<&OsStr>) -> Result<PathBuf,
     which::which_in_global(tool.name(), Some(&searched))
         .ok()
         .and_then(|mut candidates| candidates.find(|candidate| !is_ours(candidate)))
-        .ok_or_else(|| missing(tool, package))
+        .ok_or_else(|| missing(tool, line, package))
 }
 
 /// Whether a file is this program or a script it interprets: executing that would go in circles.
@@ -67,8 +73,18 @@ fn is_this_program(candidate: &Path) -> bool {
 }
 
 /// 127 is what shells say for "command not found".
-fn missing(tool: Tool, package: &Path) -> Complaint {
+fn missing(tool: Tool, line: ReleaseLine, package: &Path) -> Complaint {
     let name = tool.name();
+    if (tool, line) == (Tool::Etcdutl, ReleaseLine::V3_4) {
+        return Complaint {
+            exit: Exit::Code(127),
+            ..Complaint::failed(
+                "etcd 3.4 has no etcdutl",
+                "it begins with 3.5; until then etcdctl does its work",
+                "etcdctl snapshot status FILE, etcdctl snapshot restore FILE, or etcd-datadir inspect",
+            )
+        };
+    }
     Complaint {
         exit: Exit::Code(127),
         ..Complaint::failed(
@@ -95,11 +111,11 @@ mod tests {
         executable(&package.join("etcdctl"), "#!/bin/sh\n");
         executable(&other.join("etcdctl"), "#!/bin/sh\n");
 
-        let found = find(Tool::Etcdctl, &package, Some(other.as_os_str())).unwrap();
+        let found = find(Tool::Etcdctl, ReleaseLine::V3_6, &package, Some(other.as_os_str())).unwrap();
         assert_eq!(found, package.join("etcdctl"));
 
         std::fs::remove_file(package.join("etcdctl")).unwrap();
-        let found = find(Tool::Etcdctl, &package, Some(other.as_os_str())).unwrap();
+        let found = find(Tool::Etcdctl, ReleaseLine::V3_6, &package, Some(other.as_os_str())).unwrap();
         assert_eq!(found, other.join("etcdctl"));
     }
 
@@ -119,12 +135,19 @@ mod tests {
         executable(&directory("real").join("etcdctl"), "#!/bin/sh\n");
         let find_in = |names: &[&str]| {
             let path = std::env::join_paths(names.iter().map(|name| directory(name))).unwrap();
-            find(Tool::Etcdctl, &directory("none"), Some(&path))
+            find(Tool::Etcdctl, ReleaseLine::V3_6, &directory("none"), Some(&path))
         };
 
         assert_eq!(find_in(&["job", "link", "plain", "real"]).unwrap(), directory("real").join("etcdctl"));
         let complaint = find_in(&["job", "link", "plain"]).unwrap_err();
         assert_eq!(complaint.exit, Exit::Code(127));
-        assert_eq!(find(Tool::Etcdctl, &directory("none"), None).unwrap_err(), complaint);
+        assert_eq!(find(Tool::Etcdctl, ReleaseLine::V3_6, &directory("none"), None).unwrap_err(), complaint);
+    }
+
+    #[test]
+    fn a_line_without_etcdutl_says_what_does_its_work() {
+        let complaint = find(Tool::Etcdutl, ReleaseLine::V3_4, Path::new("/none"), None).unwrap_err();
+
+        assert!(complaint.what.contains("3.4 has no etcdutl") && complaint.next.contains("etcdctl snapshot"));
     }
 }

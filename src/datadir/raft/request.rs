@@ -86,6 +86,11 @@ impl Request {
         Self::in_envelope(message).or_else(|malformed| v2(message).map_err(|_| malformed))
     }
 
+    /// Whether the data of a normal entry is a request of the old API without an envelope, which 3.7 no longer reads.
+    pub fn is_bare(message: &[u8]) -> bool {
+        !message.is_empty() && Self::in_envelope(message).is_err() && v2(message).is_ok()
+    }
+
     fn in_envelope(message: &[u8]) -> Result<Self, Malformed> {
         let mut request = Self::Other(Kind(0));
         for field in Fields::of(message) {

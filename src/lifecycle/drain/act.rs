@@ -64,6 +64,7 @@ async fn drain(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> {
         return Ok(progress.map_or_else(|| DONE.to_owned(), |progress| progress.answer));
     }
     let job = JobConfig::load(&paths.job_json())?;
+    let paths = &paths.with_wal_dir(job.properties.wal_dir.as_deref());
     let reach = Reach::load(paths)?;
     let intent = intent::read(paths).context("read the intent of pre-stop")?;
     let mut eyes = Eyes::new(paths, &job, &reach, Asked { script: Script::Drain, call, intent, disk });

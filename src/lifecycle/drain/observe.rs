@@ -78,7 +78,7 @@ fn on_disk(paths: &Paths) -> OnDisk {
     if !container_start::store_is_mounted(paths).unwrap_or(false) {
         return OnDisk::Unknown;
     }
-    match datadir::classify(&paths.data_dir(), None) {
+    match datadir::classify(&paths.data_dir(), paths.wal_dir()) {
         Ok(Found::Empty | Found::Partial { .. }) => OnDisk::NoMember,
         Ok(Found::Data(own)) if own.voters == Some([own.member_id].into()) => {
             OnDisk::OnlyVoter(own.member_id)

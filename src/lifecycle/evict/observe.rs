@@ -143,6 +143,6 @@ fn is_silence(error: &ConnectError) -> bool {
         | ConnectError::Timeout(_)
         | ConnectError::Dns(_)
         | ConnectError::Network(_) => true,
-        ConnectError::Tls(_) => false,
+        ConnectError::Tls(_) | ConnectError::Untrusted(_) => false,
     }
 }

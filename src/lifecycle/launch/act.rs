@@ -27,6 +27,7 @@ use crate::etcd::client::{Added, EtcdClient};
 use crate::etcd::config;
 use crate::etcd::id::MemberId;
 use crate::etcd::process::{EtcdProcess, Program};
+use crate::etcd::version::EtcdVersion;
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
 use crate::job::reach::Reach;
@@ -43,6 +44,8 @@ pub struct Actor<'a> {
     pub reach: &'a Reach,
     /// The etcd binary.
     pub binary: &'a Path,
+    /// Its version.
+    pub version: EtcdVersion,
     /// What was found on the disk.
     pub validation: &'a Validation<'a>,
     /// What the launcher serves: for a while also on the peer port, so that members can try it.
@@ -172,7 +175,7 @@ impl Actor<'_> {
     async fn first_log(&self) {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         // What cannot be looked at in this moment is looked at again.
-        while !matches!(datadir::classify(&self.paths.data_dir(), None), Ok(Found::Data(_))) {
+        while !matches!(datadir::classify(&self.paths.data_dir(), self.paths.wal_dir()), Ok(Found::Data(_))) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -312,7 +315,7 @@ impl Actor<'_> {
             Plan::ResumeJoin(plan) => Initial::Joined(&plan.members),
             _ => Initial::OnDisk,
         };
-        let text = config::render(&configuration(self.job, self.paths, initial)?)?;
+        let text = config::render(&configuration(self.job, self.paths, self.version, initial)?)?;
         let path = self.paths.etcd_configuration();
         // Every start writes it anew before etcd reads it.
         atomic_file::write_for_now(&path, text.as_bytes(), 0o640)

@@ -15,16 +15,20 @@ use crate::lifecycle::records::Record;
 /// More directories of one second are not tried.
 const NAMES_MAX: u32 = 100;
 
-/// Moves the member directory to `aside/UTC-REASON/member` and says where it is now; `None` if there is
-/// none. Dying in between leaves an empty directory or the finished move.
+/// Moves the member directory to `aside/UTC-REASON/member`, and a log that lies elsewhere beside it; says where the
+/// member directory is now. `None` if there is neither. Dying in between leaves an empty directory, a member without
+/// its log, which counts as damaged and is moved aside as well, or the finished move.
 pub fn move_member(paths: &Paths, reason: AsideReason, now: jiff::Timestamp) -> io::Result<Option<PathBuf>> {
-    let member = paths.data_dir().join("member");
-    if fs::symlink_metadata(&member).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+    let parts = parts(paths);
+    if parts.is_empty() {
         return Ok(None);
     }
     let target = fresh_directory(&paths.aside(), reason, now)?;
     let moved = target.join("member");
-    fs::rename(&member, &moved)?;
+    for part in parts {
+        let name = part.file_name().ok_or_else(|| io::Error::other("the directory has no name"))?;
+        fs::rename(&part, target.join(name))?;
+    }
     for directory in [target.as_path(), &paths.aside(), &paths.data_dir()] {
         File::open(directory)?.sync_all()?;
     }
@@ -67,11 +71,16 @@ pub struct Room {
 /// Measures the disk.
 pub fn room(paths: &Paths) -> io::Result<Room> {
     let disk = nix::sys::statvfs::statvfs(&paths.data_dir())?;
-    let member_bytes = match bytes_below(&paths.data_dir().join("member")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        other => other?,
-    };
+    let member_bytes = parts(paths).iter().map(|part| bytes_below(part)).sum::<io::Result<u64>>()?;
     Ok(Room { member_bytes, free_bytes: disk.blocks_available() * disk.fragment_size() })
+}
+
+/// What is there of a member, the log first: without its database a log alone would be taken for sound by some
+/// versions of etcd (docs/contract.md#starting).
+fn parts(paths: &Paths) -> Vec<PathBuf> {
+    let log = paths.wal_dir().map(Path::to_path_buf);
+    let parts = log.into_iter().chain([paths.data_dir().join("member")]);
+    parts.filter(|part| fs::symlink_metadata(part).is_ok()).collect()
 }
 
 fn bytes_below(directory: &Path) -> io::Result<u64> {
@@ -133,6 +142,21 @@ mod tests {
         assert_eq!(moved, paths.aside().join("20260102T030405Z-partial/member"));
         assert!(moved.join("snap/db").exists());
         assert!(!paths.data_dir().join("member").exists());
+    }
+
+    #[test]
+    fn a_log_that_lies_elsewhere_goes_with_its_member() {
+        let (_root, paths) = partial();
+        let log = paths.data_dir().join("log");
+        fs::create_dir(&log).unwrap();
+        fs::write(log.join("1.wal"), vec![1; 10_000]).unwrap();
+        let paths = paths.with_wal_dir(Some(&log));
+        assert!(room(&paths).unwrap().member_bytes >= 10_000);
+
+        let moved = move_member(&paths, AsideReason::Partial, jiff::Timestamp::UNIX_EPOCH).unwrap().unwrap();
+
+        assert!(moved.with_file_name("log").join("1.wal").exists() && !log.exists());
+        assert!(moved.join("snap/db").exists());
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decide::plan::Bootstrap;
-use crate::etcd::config::{EtcdConfig, InitialState};
+use crate::etcd::config::{EtcdConfig, InitialState, KeyPair};
 use crate::etcd::id::{ClientUrl, MemberName, PeerUrl};
 use crate::etcd::member::Member;
 use crate::etcd::tls::{Files, Role};
+use crate::etcd::version::EtcdVersion;
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
-use crate::job::properties::CompactionMode;
+use crate::job::properties::MetricsProtocol;
 
 /// Where the members come from.
 #[derive(Debug, Clone, Copy)]
@@ -23,14 +24,19 @@ pub enum Initial<'a> {
     Joined(&'a [Member]),
 }
 
-/// What etcd is started with.
-pub fn configuration(job: &JobConfig, paths: &Paths, initial: Initial<'_>) -> anyhow::Result<EtcdConfig> {
+/// What an etcd of this version is started with.
+pub fn configuration(
+    job: &JobConfig,
+    paths: &Paths,
+    version: EtcdVersion,
+    initial: Initial<'_>,
+) -> anyhow::Result<EtcdConfig> {
     let (own, properties) = (job.own(), &job.properties);
     Ok(EtcdConfig {
-        release_line: properties.etcd_version.parse()?,
+        version,
         name: job.name.clone(),
         data_dir: paths.data_dir(),
-        wal_dir: None,
+        wal_dir: paths.wal_dir().map(std::path::Path::to_path_buf),
         listen_peer_urls: BTreeSet::from([PeerUrl::https(
             &job.peer_listen_ip().to_string(),
             properties.peer_port,
@@ -39,11 +45,7 @@ pub fn configuration(job: &JobConfig, paths: &Paths, initial: Initial<'_>) -> an
             &job.client_listen_ip().to_string(),
             properties.client_port,
         )]),
-        listen_metrics_urls: properties
-            .metrics_port
-            .map(|port| ClientUrl::https(&job.private_listen_ip().to_string(), port))
-            .into_iter()
-            .collect(),
+        listen_metrics_urls: properties.metrics_port.map(|port| metrics_url(job, port)).into_iter().collect(),
         initial_advertise_peer_urls: BTreeSet::from([own.peer_url.clone()]),
         advertise_client_urls: BTreeSet::from([own.client_url.clone()]),
         initial_cluster: initial_cluster(job, initial)?,
@@ -57,24 +59,19 @@ pub fn configuration(job: &JobConfig, paths: &Paths, initial: Initial<'_>) -> an
         },
         server: Files::of(&paths.config(), Role::Server),
         peer: Files::of(&paths.config(), Role::Peer),
-        heartbeat_interval: properties.heartbeat_interval,
-        election_timeout: properties.election_timeout,
-        snapshot_count: properties.snapshot_count,
-        quota_backend_bytes: properties.quota_backend_bytes,
-        max_request_bytes: properties.max_request_bytes,
-        max_txn_ops: properties.max_txn_ops,
-        auto_compaction_mode: match properties.auto_compaction_mode {
-            CompactionMode::Periodic => "periodic",
-            CompactionMode::Revision => "revision",
-        }
-        .to_owned(),
-        auto_compaction_retention: properties.auto_compaction_retention.clone(),
-        initial_corrupt_check: properties.initial_corrupt_check,
-        compact_hash_check: true,
-        corrupt_check_time: properties.corrupt_check_time,
-        log_level: properties.log_level.clone(),
-        metrics: properties.metrics.clone(),
+        jwt: KeyPair { public: paths.jwt_public_key(), private: paths.jwt_private_key() },
+        settings: properties.etcd.clone(),
     })
+}
+
+/// Only for this VM unless an address is given: what is measured tells about keys and clients.
+fn metrics_url(job: &JobConfig, port: u16) -> ClientUrl {
+    let address =
+        job.properties.metrics_listen_address.unwrap_or_else(|| job.private_listen_ip()).to_string();
+    match job.properties.metrics_protocol {
+        MetricsProtocol::Https => ClientUrl::https(&address, port),
+        MetricsProtocol::Http => ClientUrl::http(&address, port),
+    }
 }
 
 /// etcd compares the URLs with those of the running members, entry by entry, and takes names for labels: a

@@ -28,6 +28,7 @@ use super::links;
 use super::observe::unix_ms;
 use super::probe::{self, Outcome, Probed};
 use super::readiness::Readiness;
+use crate::job::lifetime::{self, Watched};
 use crate::job::paths::Paths;
 use crate::journal;
 
@@ -56,6 +57,8 @@ pub struct Doors {
     pub as_peer: Arc<ClientConfig>,
     /// Where such an instance's URL is remembered: it may be gone before it is in the link here.
     pub paths: Paths,
+    /// When the job's certificates end: files may be renewed under a running launcher.
+    pub certificates: Arc<Watched>,
 }
 
 /// What the pages show, kept current by the launcher.
@@ -154,7 +157,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, doors: Doors) 
 }
 
 async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Full<Bytes>>, Infallible> {
-    let Doors { board, readiness, news, as_peer, paths } = doors;
+    let Doors { board, readiness, news, as_peer, paths, certificates } = doors;
     if request.method() != Method::GET {
         return Ok(page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()));
     }
@@ -163,11 +166,15 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
             if request.uri().query() == Some("news") {
                 news.notify_one();
             }
-            json_page(&board.content().state)
+            let mut state = board.content().state.clone();
+            if let Value::Object(fields) = &mut state {
+                fields.insert("certificates".to_owned(), json!(*certificates.lifetimes()));
+            }
+            json_page(&state)
         }
         "/config" => json_page(&board.content().configuration),
         "/metrics" => {
-            let text = board.content().metrics.clone();
+            let text = board.content().metrics.clone() + &lifetime::metrics(&certificates.lifetimes());
             page(StatusCode::OK, "text/plain; version=0.0.4", text)
         }
         "/readyz" => match readiness.check().await {
@@ -250,6 +257,7 @@ mod tests {
                 news: Arc::new(Notify::new()),
                 as_peer: peer.client(&peer, Protocol::Http1),
                 paths: Paths::below(directory.path()),
+                certificates: Arc::new(Watched::new(config.to_owned())),
             },
         ));
         let target =
@@ -264,9 +272,11 @@ mod tests {
         let unknown = get(&peer, "/x").await.unwrap();
         server.abort();
 
-        assert_eq!((by_peer.status, by_peer.body), (200, b"{\"instance\":\"a\"}\n".to_vec()));
+        let state: Value = serde_json::from_slice(&by_peer.body).unwrap();
+        assert_eq!((by_peer.status, &state["instance"]), (200, &json!("a")));
+        assert_eq!(state["certificates"][0]["certificate"], "server");
         assert_eq!((by_admin.status, by_admin.body), (503, b"etcd is not running: waiting for b\n".to_vec()));
-        assert!(matches!(by_client, Err(ConnectError::Tls(_))), "{by_client:?}");
+        assert!(matches!(by_client, Err(ConnectError::Untrusted(_))), "{by_client:?}");
         assert_eq!(unknown.status, 404);
     }
 }

@@ -182,6 +182,8 @@ pub struct DiskData {
     pub storage_version: Option<EtcdVersion>,
     /// The cluster version, where readable.
     pub cluster_version: Option<EtcdVersion>,
+    /// Raft index of an entry that the binary does not read any more, where it is about to replay one.
+    pub old_request: Option<u64>,
     /// Whether it was checked.
     pub validated: Validated,
 }
@@ -333,7 +335,7 @@ impl From<&ConnectError> for Unreachable {
             ConnectError::Refused => Self::Refused,
             ConnectError::Timeout(_) => Self::Timeout,
             ConnectError::Dns(why) => Self::Dns { why: why.clone() },
-            ConnectError::Tls(why) => Self::Tls { why: why.clone() },
+            ConnectError::Tls(why) | ConnectError::Untrusted(why) => Self::Tls { why: why.clone() },
             ConnectError::Network(why) => Self::Network { why: why.clone() },
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::etcd::connect::Target;
 use crate::etcd::http;
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::member::Member;
-use crate::etcd::version::EtcdVersion;
+use crate::etcd::version::{EtcdVersion, reads_old_requests};
 use crate::job::config::{JobConfig, Peer};
 use crate::job::paths::Paths;
 use crate::job::reach::{self, Reach};
@@ -103,7 +104,7 @@ impl Observer<'_> {
 
     /// Long enough for every live follower to have answered its leader.
     fn several_heartbeats(&self) -> Duration {
-        (self.job.properties.heartbeat_interval * 5).max(Duration::from_secs(1))
+        (self.job.properties.etcd.heartbeat_interval * 5).max(Duration::from_secs(1))
     }
 
     /// Fills in what only a leader knows, in one answer of each cluster: whom it is connected to, and the
@@ -176,22 +177,37 @@ impl Observer<'_> {
         }
         let history =
             if self.paths.initialised_mark().exists() { History::InitialisedBefore } else { History::Virgin };
-        Ok(match datadir::classify(&self.paths.data_dir(), None)? {
+        Ok(match datadir::classify(&self.paths.data_dir(), self.paths.wal_dir())? {
             Found::Foreign { names } => Disk::Foreign { names: names.into_iter().collect() },
             Found::Empty => Disk::Empty { history },
             Found::Partial { .. } => Disk::Partial { history },
             Found::Damaged { why, remains } => {
                 Disk::Damaged { why: why.to_string(), cluster_id: remains.cluster_id, voters: remains.voters }
             }
-            Found::Data(identity) => self.validation.judge(DiskData {
-                cluster_id: identity.cluster_id,
-                member_id: identity.member_id,
-                voters: identity.voters,
-                storage_version: identity.storage_version.and_then(|text| text.parse().ok()),
-                cluster_version: identity.cluster_version.and_then(|text| text.parse().ok()),
-                validated: Validated::NotYet,
-            })?,
+            Found::Data(identity) => {
+                let cluster_version = identity.cluster_version.and_then(|text| text.parse().ok());
+                self.validation.judge(DiskData {
+                    cluster_id: identity.cluster_id,
+                    member_id: identity.member_id,
+                    voters: identity.voters,
+                    storage_version: identity.storage_version.and_then(|text| text.parse().ok()),
+                    cluster_version,
+                    old_request: self.old_request(cluster_version)?,
+                    validated: Validated::NotYet,
+                })?
+            }
         })
+    }
+
+    /// Looked for only on the way to a line that does not read them: it takes reading the whole log.
+    fn old_request(&self, cluster_version: Option<EtcdVersion>) -> io::Result<Option<u64>> {
+        let arrived = cluster_version.is_some_and(|version| version.line() >= self.binary.line());
+        if arrived || reads_old_requests(self.binary) {
+            return Ok(None);
+        }
+        let log =
+            self.paths.wal_dir().map_or_else(|| self.paths.data_dir().join("member/wal"), Path::to_path_buf);
+        datadir::wal::old_request(&datadir::wal::Log::open(&log)?)
     }
 
     fn ask_etcd(

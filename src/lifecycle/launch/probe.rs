@@ -83,7 +83,7 @@ pub async fn attempt(
             Ok(state) => Outcome::NotReached { why: format!("{} answers there", state.instance) },
             Err(_) => Outcome::NotReached { why: "something else answers there".to_owned() },
         },
-        Err(ConnectError::Tls(why)) => Outcome::NotTrusted { why },
+        Err(ConnectError::Tls(why) | ConnectError::Untrusted(why)) => Outcome::NotTrusted { why },
         Err(error) => Outcome::NotReached { why: error.to_string() },
     }
 }

@@ -39,8 +39,11 @@ use super::validation::Validation;
 use crate::datadir::verdict::Mode;
 use crate::etcd::id::MemberId;
 use crate::etcd::process::{Ended, EtcdProcess};
+use crate::etcd::version::EtcdVersion;
 use crate::etcd::{binary, http};
-use crate::job::config::JobConfig;
+use crate::job::config::{JobConfig, faults_complaint};
+use crate::job::honoured;
+use crate::job::lifetime::Watched;
 use crate::job::paths::Paths;
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::records;
@@ -61,18 +64,21 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let mut signals = Signals::register().context("register for signals")?;
     let job = JobConfig::load(&paths.job_json())?;
+    let paths = &paths.with_wal_dir(job.properties.wal_dir.as_deref());
     let reach = Reach::load(paths)?;
     records::ensure_directory(&paths.records()).map_err(|error| unwritable(&paths.records(), &error))?;
     let _alone = only_launcher(paths)?;
     remember_link(&job, paths);
-    let binary = binary::path(paths);
-    let version = binary::version(paths)?;
+    let binary = binary::path(paths, job.properties.etcd_version);
+    let version = binary::version(paths, job.properties.etcd_version)?;
+    refuse_unhonoured(&job, version)?;
     let doors = Doors {
         board: Arc::new(Board::default()),
         readiness: Arc::new(Readiness::down("the launcher is observing")),
         news: Arc::new(Notify::new()),
         as_peer: reach.as_peer.clone(),
         paths: paths.clone(),
+        certificates: Arc::new(Watched::new(paths.config())),
     };
     let validation = Validation::new(paths);
     let launcher = Launcher {
@@ -82,6 +88,7 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
             paths,
             reach: &reach,
             binary: &binary,
+            version,
             validation: &validation,
             doors: doors.clone(),
         },
@@ -92,6 +99,12 @@ pub async fn run(paths: &Paths) -> anyhow::Result<Exit> {
     launcher.doors.board.post_configuration(launcher.configuration()?);
     launcher.serve().await?;
     launcher.live(&mut signals).await
+}
+
+/// pre-start tells this too, and more kindly; but it does not run after a reboot.
+fn refuse_unhonoured(job: &JobConfig, version: EtcdVersion) -> Result<(), Complaint> {
+    let faults = honoured::faults(&job.properties, version);
+    if faults.is_empty() { Ok(()) } else { Err(faults_complaint(&faults)) }
 }
 
 struct Launcher<'a> {
@@ -310,6 +323,7 @@ impl Launcher<'_> {
         let text = crate::etcd::config::render(&configuration(
             self.observer.job,
             self.observer.paths,
+            self.observer.binary,
             Initial::OnDisk,
         )?)?;
         let etcd: Value = serde_yaml::from_str(&text).context("read the rendered configuration back")?;

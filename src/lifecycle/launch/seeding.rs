@@ -15,7 +15,8 @@ use crate::journal;
 pub(super) fn seed(plan: &Bootstrap, paths: &Paths) -> anyhow::Result<Result<(), Obstacle>> {
     let membership = membership(plan)?;
     let data_dir = paths.data_dir();
-    let seeding = Seeding { membership: &membership, data_dir: &data_dir, wal_dir: None, db: None };
+    let seeding =
+        Seeding { membership: &membership, data_dir: &data_dir, wal_dir: paths.wal_dir(), db: None };
     match populate(&seeding) {
         Ok(seeded) => {
             let fields = json!({"member_id": seeded.member_id, "cluster_id": seeded.cluster_id});

@@ -101,7 +101,10 @@ pub async fn supervise(
     }
     // An etcd that ended before it had a log leaves no member behind that a record could speak of: the disk is
     // as untouched as before, and may still take part in a first boot.
-    if !matches!(datadir::classify(&paths.data_dir(), None), Ok(Found::Data(_) | Found::Damaged { .. })) {
+    if !matches!(
+        datadir::classify(&paths.data_dir(), paths.wal_dir()),
+        Ok(Found::Data(_) | Found::Damaged { .. })
+    ) {
         return Ok(ended);
     }
     let record =

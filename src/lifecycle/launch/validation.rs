@@ -64,7 +64,7 @@ impl<'a> Validation<'a> {
         }
         let judged = self.judged.borrow();
         let Some(Judged { of, judgement }) = judged.as_ref() else { return Ok(Disk::Data(data)) };
-        if *of != Stamp::of(&self.paths.data_dir())? {
+        if *of != Stamp::of(&self.paths.data_dir(), self.paths.wal_dir())? {
             return Ok(Disk::Data(data));
         }
         Ok(match judgement {
@@ -103,16 +103,16 @@ impl<'a> Validation<'a> {
         let started = Instant::now();
         let data_dir = self.paths.data_dir();
         // Of the files as they are before: what changes meanwhile is checked again.
-        let of = Stamp::of(&data_dir)?;
+        let of = Stamp::of(&data_dir, self.paths.wal_dir())?;
         let tell = |done, of| {
             *self.told.borrow_mut() = Told::Progress { mode, done, of };
             board.post_validation(self.told());
         };
         let outcome = match mode {
-            Mode::Sanity => of_result(validate(&data_dir, None, mode, &mut |_, _| {})),
+            Mode::Sanity => of_result(validate(&data_dir, self.paths.wal_dir(), mode, &mut |_, _| {})),
             Mode::Full => {
                 journal::info("all data is checked before etcd starts", &json!({"data_dir": data_dir}));
-                child::run(&self.paths.datadir_tool(), &data_dir, tell).await
+                child::run(&self.paths.datadir_tool(), &data_dir, self.paths.wal_dir(), tell).await
             }
         };
         let took = started.elapsed();

@@ -9,7 +9,7 @@ use super::view::{Line, View};
 use super::{Decision, Notice, go, go_confirmed, refuse};
 use crate::etcd::id::ClusterId;
 use crate::etcd::member::Member;
-use crate::etcd::version::may_open;
+use crate::etcd::version::{Incompatible, may_open};
 use crate::job::properties::OnRemovedMember;
 use crate::lifecycle::launch::observation::{DiskData, Observation, Validated};
 use crate::lifecycle::launch::records::{BootPhase, Ending, JoinPhase};
@@ -27,7 +27,11 @@ pub(super) fn decide(seen: &Observation, disk: &DiskData) -> Decision {
 /// Row 3, as far as the disk alone tells.
 fn wrong_version_on_disk(seen: &Observation, disk: &DiskData) -> Option<Decision> {
     let found = [disk.storage_version, disk.cluster_version].into_iter().flatten();
-    let why = found.map(|version| may_open(seen.own.binary, version)).find_map(Result::err)?;
+    let binary = seen.own.binary;
+    let why = found
+        .map(|version| may_open(binary, version))
+        .find_map(Result::err)
+        .or_else(|| disk.old_request.map(|index| Incompatible::OldRequest { binary, index }))?;
     Some(refuse(Row::WrongVersion, Refusal::WrongVersion { with: FitsNot::Data, why }))
 }
 

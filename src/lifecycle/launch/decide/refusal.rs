@@ -315,6 +315,11 @@ fn wrong_version(with: FitsNot, why: &Incompatible) -> (String, String, String) 
         Incompatible::PatchFirst { binary, found, least } => {
             format!("{whose} still has a member on etcd {found}; the step to {binary} needs {least} first")
         }
+        Incompatible::OldRequest { binary, index } => {
+            format!(
+                "the log on the disk holds, at raft index {index}, a request as etcd 3.5 wrote it, which etcd {binary} does not read"
+            )
+        }
     };
     let why_it_matters = match why {
         Incompatible::TooOld { .. } | Incompatible::TooNew { .. } => {
@@ -322,6 +327,9 @@ fn wrong_version(with: FitsNot, why: &Incompatible) -> (String, String, String) 
         }
         Incompatible::PatchFirst { .. } => {
             "older patches leave membership data that the new release reads wrongly; the data was not touched"
+        }
+        Incompatible::OldRequest { .. } => {
+            "it would end with a panic at every start; the data was not touched"
         }
     };
     (what, why_it_matters.to_owned(), why.supported_path())

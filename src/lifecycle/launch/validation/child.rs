@@ -29,12 +29,18 @@ struct Line {
 }
 
 /// Validates all data in a child process. `tell` hears how many bytes of how many were read.
-pub(super) async fn run(tool: &Path, data_dir: &Path, tell: impl Fn(u64, u64)) -> Outcome {
+pub(super) async fn run(
+    tool: &Path,
+    data_dir: &Path,
+    wal_dir: Option<&Path>,
+    tell: impl Fn(u64, u64),
+) -> Outcome {
     let mut command = Command::new(tool);
     command
         .args(["validate", "--mode", "full", "--json", "--progress", "json"])
         .arg("--data-dir")
         .arg(data_dir)
+        .args(wal_dir.iter().flat_map(|wal_dir| [Path::new("--wal-dir"), wal_dir]))
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -132,7 +138,8 @@ mod tests {
             std::process::Command::new("install").arg("-m755").args([&written, &tool]).status().unwrap();
         assert!(made.success());
         let progress = RefCell::new(Vec::new());
-        let outcome = run(&tool, directory.path(), |done, of| progress.borrow_mut().push((done, of))).await;
+        let outcome =
+            run(&tool, directory.path(), None, |done, of| progress.borrow_mut().push((done, of))).await;
         (outcome, progress.into_inner())
     }
 
@@ -176,7 +183,7 @@ mod tests {
         assert!(matches!(unreadable, Outcome::Unreadable { .. }), "{unreadable:?}");
         assert_eq!(why(child("kill -KILL $$").await.0), "etcd-datadir was ended by SIGKILL");
         assert_eq!(why(child("kill -SEGV $$").await.0), "etcd-datadir was ended by SIGSEGV");
-        let missing = run(Path::new("/no/such/tool"), Path::new("/"), |_, _| {}).await;
+        let missing = run(Path::new("/no/such/tool"), Path::new("/"), None, |_, _| {}).await;
         assert!(why(missing).starts_with("start /no/such/tool: "));
     }
 

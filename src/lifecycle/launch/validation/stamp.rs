@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The files below `member` and what tells a changed one from the one before.
+/// The files of data and log, and what tells a changed one from the one before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp(BTreeMap<OsString, Marks>);
 
@@ -17,10 +17,11 @@ type Marks = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Stamp {
     /// The files as they are now. What is not there is not in it.
-    pub(super) fn of(data_dir: &Path) -> io::Result<Self> {
+    pub(super) fn of(data_dir: &Path, wal_dir: Option<&Path>) -> io::Result<Self> {
         let mut marks = BTreeMap::new();
-        for part in ["member/snap", "member/wal"] {
-            let directory = data_dir.join(part);
+        let elsewhere = wal_dir.map(|directory| ("wal-dir", directory.to_path_buf()));
+        let below = ["member/snap", "member/wal"].map(|part| (part, data_dir.join(part)));
+        for (part, directory) in below.into_iter().chain(elsewhere) {
             let entries = match fs::read_dir(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
@@ -56,7 +57,7 @@ mod tests {
         let (db, log) = (member.join("snap/db"), member.join("wal/1.wal"));
         fs::write(&db, "a").unwrap();
         fs::write(&log, "b").unwrap();
-        let stamp = || Stamp::of(root.path()).unwrap();
+        let stamp = || Stamp::of(root.path(), None).unwrap();
 
         let first = stamp();
         fs::read(&db).unwrap();
@@ -72,6 +73,6 @@ mod tests {
         assert_ne!(replaced, longer);
         fs::remove_file(&log).unwrap();
         assert_ne!(stamp(), replaced);
-        assert_eq!(Stamp::of(&root.path().join("none")).unwrap(), Stamp(BTreeMap::new()));
+        assert_eq!(Stamp::of(&root.path().join("none"), None).unwrap(), Stamp(BTreeMap::new()));
     }
 }

@@ -70,6 +70,7 @@ fn data() -> DiskData {
         voters: Some([MemberId(2)].into()),
         storage_version: None,
         cluster_version: None,
+        old_request: None,
         validated: Validated::NotYet,
     }
 }
@@ -85,7 +86,7 @@ fn disk() -> (tempfile::TempDir, Paths) {
 }
 
 fn judged(validation: &Validation<'_>, damaged: Option<&str>) {
-    let of = Stamp::of(&validation.paths.data_dir()).unwrap();
+    let of = Stamp::of(&validation.paths.data_dir(), None).unwrap();
     let judgement = match damaged {
         Some(why) => Judgement::Damaged { why: why.to_owned() },
         None => Judgement::Usable { repairs: Vec::new() },

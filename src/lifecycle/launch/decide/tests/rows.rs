@@ -362,6 +362,7 @@ fn data_that_etcd_did_not_leave_in_order_is_checked_before_it_starts() {
     case( 8, "validate", "while being drained",                &[unchecked(), draining()]);
     case( 8, "start",    "a person does not want it checked",  &[data_that_is(Validated::Waived)]);
     case( 5, "wait",     "what is removed is not checked",     &[unchecked(), healthy("b", OURS, &[], &[])]);
+    case( 3, "refuse",   "nor what this etcd cannot replay",   &[disk(Disk::Data(DiskData { validated: Validated::NotYet, old_request: Some(8), ..member_of(OURS) }))]);
     case( 3, "refuse",   "nor what this etcd cannot open",     &[disk(Disk::Data(DiskData { validated: Validated::NotYet, cluster_version: Some(EtcdVersion::new(3, 9, 0)), ..member_of(OURS) }))]);
 
     let repairs = Validated::Usable { repairs: vec!["the log's last record is torn".to_owned()] };

@@ -41,6 +41,10 @@ fn refusals() -> Vec<Refusal> {
                 least: EtcdVersion::new(3, 5, 26),
             },
         },
+        Refusal::WrongVersion {
+            with: FitsNot::Data,
+            why: Incompatible::OldRequest { binary: EtcdVersion::new(3, 7, 3), index: 8 },
+        },
         Refusal::Removed { cluster_id: OURS, member_id: ME },
         Refusal::WrongCluster { own: OURS, others: other() },
         Refusal::LoneVoter { own: OURS, others: other() },

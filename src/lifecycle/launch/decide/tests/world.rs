@@ -98,6 +98,7 @@ pub(super) fn member_of(cluster_id: ClusterId) -> DiskData {
         voters: Some([ME, B, C].into()),
         storage_version: Some(EtcdVersion::new(3, 6, 0)),
         cluster_version: Some(EtcdVersion::new(3, 6, 0)),
+        old_request: None,
         validated: Validated::Usable { repairs: Vec::new() },
     }
 }

@@ -64,6 +64,7 @@ impl Fleet {
                     Validated::NotYet
                 },
                 storage_version: None,
+                old_request: None,
                 cluster_version: (log.position > 0).then_some(CLUSTER_VERSION),
             }),
             None if instance.disk.partial => Disk::Partial { history },

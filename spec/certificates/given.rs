@@ -1,0 +1,98 @@
+//! Certificates as an operator brings them: made outside of BOSH, with ECDSA keys.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+use etcd_release::etcd::tls::{Files, Role};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::{Value, json};
+
+/// What members are dialled by, and what an operator on the VM types.
+const NAMES: [&str; 4] = ["etcd.default.etcd.bosh", "*.etcd.default.etcd.bosh", "127.0.0.1", "localhost"];
+
+/// A CA whose key nobody else has.
+pub(crate) struct Ca {
+    pub(crate) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key.
+pub(crate) struct Leaf {
+    certificate: String,
+    key: String,
+}
+
+impl Ca {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = parameters.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(parameters, key) }
+    }
+
+    /// A certificate for a role that ends so many days from now.
+    pub(crate) fn issue(&self, role: Role, days: i64) -> Leaf {
+        let names = match role {
+            Role::Server | Role::Peer => NAMES.map(str::to_owned).to_vec(),
+            Role::Admin | Role::Client => Vec::new(),
+        };
+        let mut parameters = CertificateParams::new(names).unwrap();
+        let name = if role == Role::Admin { "root" } else { "etcd" };
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.extended_key_usages = match role {
+            Role::Server | Role::Peer => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
+            Role::Admin | Role::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        };
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(days * 24);
+        let end = end.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let (month, day) = (end.month().unsigned_abs(), end.day().unsigned_abs());
+        parameters.not_after = rcgen::date_time_ymd(i32::from(end.year()), month, day);
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap().pem();
+        Leaf { certificate, key: key.serialize_pem() }
+    }
+
+    /// A variable of type certificate, as a file of variables gives it.
+    pub(crate) fn variable(&self, role: Role) -> Value {
+        let leaf = self.issue(role, 365);
+        json!({"ca": self.pem, "certificate": leaf.certificate, "private_key": leaf.key})
+    }
+}
+
+impl Leaf {
+    /// Replaces certificate and key of a role on an instance, each by one rename, as its owner would.
+    #[track_caller]
+    pub(crate) fn lay(&self, config: &Path, role: Role) {
+        let files = Files::of(config, role);
+        replace(&files.certificate, &self.certificate);
+        replace(&files.key, &self.key);
+    }
+
+    /// The serial number, in hexadecimal.
+    pub(crate) fn serial(&self) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leaf.crt");
+        fs::write(&path, &self.certificate).unwrap();
+        super::serial_in(&path)
+    }
+}
+
+/// Puts new content in a file's place, with its owner and mode.
+#[track_caller]
+pub(crate) fn replace(path: &Path, content: &str) {
+    let before = fs::metadata(path).unwrap();
+    let next = path.with_extension("next");
+    fs::write(&next, content).unwrap();
+    fs::set_permissions(&next, fs::Permissions::from_mode(before.mode() & 0o7777)).unwrap();
+    chown(&next, Some(before.uid()), Some(before.gid())).unwrap();
+    fs::rename(&next, path).unwrap();
+}
