@@ -260,10 +260,10 @@ fn with_all_members_down_cas_are_replaced_in_one_step_and_the_data_stays() {
 }
 
 /// Weaknesses 22 and 27 of earlier releases, on certificates with ECDSA keys that an operator brings: no check
-/// through 127.0.0.1, only RSA, and metrics for everybody.
+/// through 127.0.0.1, only RSA, and metrics for everybody. The members' come from an intermediate CA.
 #[test]
 fn ecdsa_certificates_of_ones_own_serve_through_localhost_too_and_metrics_ask_for_one() {
-    let (clients, members) = (Ca::new("own clients"), Ca::new("own members"));
+    let (clients, members) = (Ca::new("own clients"), Ca::new("own members").intermediate("in between"));
     let mut fleet = Fleet::new(&[BOOTSTRAP, SINGLE]).in_namespaces();
     fleet.add_ops_text("listen.yml", &property("client_listen_address", "0.0.0.0"));
     fleet.add_ops_text("metrics.yml", &property("metrics_port", "2381"));

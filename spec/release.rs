@@ -121,6 +121,34 @@ fn names_and_certificates_follow_the_ops_files() {
     assert_eq!(tls["peer"]["certificate"], "((etcd_peer_static_ips.certificate))");
 }
 
+#[test]
+fn each_of_the_two_cas_is_replaced_without_the_other() {
+    let base = interpolate(&[]);
+    let trust = |manifest: &Value, role: &str| {
+        manifest["instance_groups"][0]["jobs"][1]["properties"]["tls"][role]["ca"].clone()
+    };
+    let issuer = |manifest: &Value, role: &str| {
+        let variables = manifest["variables"].as_array().unwrap();
+        let leaf = variables.iter().find(|one| one["name"] == format!("etcd_{role}")).unwrap();
+        leaf["options"]["ca"].as_str().unwrap().to_owned()
+    };
+    for (kind, own, others) in [
+        ("client", ["server", "admin"].as_slice(), ["peer"].as_slice()),
+        ("peer", &["peer"], &["server", "admin"]),
+    ] {
+        let files = [format!("trust-two-{kind}-cas.yml"), format!("issue-from-second-{kind}-ca.yml")];
+        let changed = interpolate(&files.each_ref().map(String::as_str));
+        for role in own {
+            assert_ne!(trust(&changed, role), trust(&base, role), "{kind} {role}");
+            assert!(issuer(&changed, role).ends_with("_2"), "{kind} {role}");
+        }
+        for role in others {
+            assert_eq!(trust(&changed, role), trust(&base, role), "{kind} {role}");
+            assert_eq!(issuer(&changed, role), issuer(&base, role), "{kind} {role}");
+        }
+    }
+}
+
 /// A Director makes whatever the manifest lists, given or not; the CLI takes what is given first.
 #[test]
 fn with_an_existing_ca_none_is_made_and_it_signs_all_the_same() {

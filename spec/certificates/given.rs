@@ -16,7 +16,10 @@ const NAMES: [&str; 4] = ["etcd.default.etcd.bosh", "*.etcd.default.etcd.bosh", 
 
 /// A CA whose key nobody else has.
 pub(crate) struct Ca {
+    /// What whoever trusts it needs to have.
     pub(crate) pem: String,
+    /// What follows each certificate that it issues.
+    chain: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -28,13 +31,16 @@ pub(crate) struct Leaf {
 
 impl Ca {
     pub(crate) fn new(name: &str) -> Self {
-        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, name);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
+        let (parameters, key) = authority(name, BasicConstraints::Unconstrained);
         let pem = parameters.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(parameters, key) }
+        Self { pem, chain: String::new(), issuer: Issuer::new(parameters, key) }
+    }
+
+    /// A CA below this one, which is what others go on trusting.
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        let (parameters, key) = authority(name, BasicConstraints::Constrained(0));
+        let chain = parameters.signed_by(&key, &self.issuer).unwrap().pem();
+        Self { pem: self.pem.clone(), chain, issuer: Issuer::new(parameters, key) }
     }
 
     /// A certificate for a role that ends so many days from now.
@@ -57,7 +63,7 @@ impl Ca {
         let (month, day) = (end.month().unsigned_abs(), end.day().unsigned_abs());
         parameters.not_after = rcgen::date_time_ymd(i32::from(end.year()), month, day);
         let key = KeyPair::generate().unwrap();
-        let certificate = parameters.signed_by(&key, &self.issuer).unwrap().pem();
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap().pem() + &self.chain;
         Leaf { certificate, key: key.serialize_pem() }
     }
 
@@ -66,6 +72,14 @@ impl Ca {
         let leaf = self.issue(role, 365);
         json!({"ca": self.pem, "certificate": leaf.certificate, "private_key": leaf.key})
     }
+}
+
+fn authority(name: &str, constraints: BasicConstraints) -> (CertificateParams, KeyPair) {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.is_ca = IsCa::Ca(constraints);
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (parameters, KeyPair::generate().unwrap())
 }
 
 impl Leaf {

@@ -342,7 +342,7 @@ fn auth_token(token: &AuthToken, keys: &KeyPair) -> anyhow::Result<String> {
 
 /// The lines of what is passed on verbatim.
 fn extra(settings: &Map<String, Value>) -> String {
-    settings.iter().map(|(key, value)| format!("{key}: {}\n", flow(value))).collect()
+    settings.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect::<Vec<_>>().join("\n")
 }
 
 /// A value on one line, as YAML and JSON parsers read it alike.

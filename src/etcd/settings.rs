@@ -61,6 +61,7 @@ impl TlsVersion {
 
 /// The settings. Where one is an `Option`, `None` leaves etcd's own default, which differs between versions.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of etcd's own, read by its name")]
 pub struct EtcdSettings {
     /// `--heartbeat-interval`, whole milliseconds.
     pub heartbeat_interval: Duration,
