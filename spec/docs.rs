@@ -45,7 +45,7 @@ const TYPED: [&str; 11] = [
 ];
 
 /// Pages for people who change the release. Nobody runs their commands here.
-const FOR_DEVELOPERS: [&str; 1] = ["docs/development.md"];
+const FOR_DEVELOPERS: [&str; 2] = ["docs/development.md", "docs/releasing.md"];
 
 /// Where text may send readers to a page.
 const SENDING: [&str; 7] = ["src", "jobs", "packages", "deployment", "templates", "spec", "ci"];

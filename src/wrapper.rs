@@ -16,6 +16,7 @@ pub mod command_line;
 pub mod credentials;
 pub mod endpoints;
 pub mod environment;
+mod machine;
 pub mod profile;
 pub mod tool;
 

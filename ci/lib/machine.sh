@@ -5,6 +5,8 @@
 # capability, not the package: a protoc from elsewhere is as good.
 missing_packages() {
   command -v cc >/dev/null || echo build-essential
+  command -v readelf >/dev/null && command -v strip >/dev/null || echo binutils
+  command -v git >/dev/null || echo git
   command -v curl >/dev/null || echo curl ca-certificates
   command -v ruby >/dev/null || echo ruby
   command -v unshare >/dev/null && command -v nsenter >/dev/null || echo util-linux

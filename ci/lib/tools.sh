@@ -12,7 +12,8 @@ tools_cache=${XDG_CACHE_HOME:-${HOME:?is not set, and without XDG_CACHE_HOME the
 # yes or no, once asked: whether upstream's releases can be reached.
 upstream=
 
-# need_tool NAME: afterwards .tools/NAME/bin holds its programs; says where they came from.
+# need_tool NAME: afterwards .tools/NAME/bin holds its programs; says where they came from, and keeps that in
+# .tools/NAME/origin.
 need_tool() {
   local name=$1 origin directory=
   if ! origin=$(from_path "$name"); then
@@ -21,6 +22,7 @@ need_tool() {
     origin=$(<"$directory/origin")
   fi
   link_tool "$name" "$directory"
+  echo "$origin" >"$root/.tools/$name/origin"
   say "$name: $origin"
 }
 

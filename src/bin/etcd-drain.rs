@@ -12,7 +12,7 @@ use etcd_release::report::{self, EXIT_CODES_HELP, Exit};
 /// Prints exactly one integer on success and nothing on failure; the story is in
 /// /var/vcap/sys/log/etcd/drain.log.
 #[derive(Parser)]
-#[command(version, after_help = format!("Environment: BOSH_JOB_STATE, BOSH_JOB_NEXT_STATE ({{\"persistent_disk\":MiB}})\nExample: etcd-drain job_shutdown hash_unchanged\nExample: etcd-drain job_check_status hash_unchanged\n\n{EXIT_CODES_HELP}"))]
+#[command(name = "etcd-drain", version, after_help = format!("Environment: BOSH_JOB_STATE, BOSH_JOB_NEXT_STATE ({{\"persistent_disk\":MiB}})\nExample: etcd-drain job_shutdown hash_unchanged\nExample: etcd-drain job_check_status hash_unchanged\n\n{EXIT_CODES_HELP}"))]
 struct Args {
     /// What BOSH calls it with: `job_shutdown`, `job_changed` or `job_check_status`, whether the rendered
     /// templates changed, and the names of changed packages.

@@ -11,7 +11,7 @@ use etcd_release::report::{self, EXIT_CODES_HELP, Exit};
 
 /// Runs one of BOSH's lifecycle scripts of job etcd. Root; reads /var/vcap/jobs/etcd/config.
 #[derive(Parser)]
-#[command(version, after_help = format!("Example: etcd-hook pre-start\nExample: etcd-hook healthy && echo serving\n\n{EXIT_CODES_HELP}"))]
+#[command(name = "etcd-hook", version, after_help = format!("Example: etcd-hook pre-start\nExample: etcd-hook healthy && echo serving\n\n{EXIT_CODES_HELP}"))]
 struct Args {
     #[command(subcommand)]
     script: Script,

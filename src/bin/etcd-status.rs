@@ -14,7 +14,7 @@ use etcd_release::status;
 ///
 /// Answers within two seconds, also with part of the cluster down. Run as root on any instance.
 #[derive(Parser)]
-#[command(version, after_help = format!("Example: etcd-status\nExample: etcd-status --json | jq '.instances[].launcher'\n\nExits 0 when every instance serves as a voter, else 1.\n{EXIT_CODES_HELP}"))]
+#[command(name = "etcd-status", version, after_help = format!("Example: etcd-status\nExample: etcd-status --json | jq '.instances[].launcher'\n\nExits 0 when every instance serves as a voter, else 1.\n{EXIT_CODES_HELP}"))]
 struct Args {
     /// Prints JSON (version 1; fields are added, never changed).
     #[arg(long)]

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::machine::Machine;
 use crate::etcd::release_line::ReleaseLine;
 use crate::report::{Complaint, Exit};
 
@@ -44,7 +45,11 @@ pub fn find(
     directories.extend(path.into_iter().flat_map(std::env::split_paths));
     // Only fails for a directory with a colon in its name, which came out of split_paths without one.
     let searched = std::env::join_paths(&directories).unwrap_or_else(|_| package.into());
-    which::which_in_global(tool.name(), Some(&searched))
+    which::WhichConfig::new_with_sys(Machine)
+        .binary_name(tool.name().into())
+        .system_cwd(false)
+        .custom_path_list(searched)
+        .all_results()
         .ok()
         .and_then(|mut candidates| candidates.find(|candidate| !is_ours(candidate)))
         .ok_or_else(|| missing(tool, line, package))
