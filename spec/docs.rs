@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
+use etcd_release::job::aliases::SPELLINGS;
 use serde_json::Value;
 
 use machine::Machine;
@@ -242,7 +243,9 @@ fn the_table_of_properties_has_no_row_too_many() {
     let listed: Vec<String> =
         rows.into_iter().skip(2).map(|row| row[0].trim_matches('`').to_owned()).collect();
 
-    let known: BTreeSet<String> = properties().into_keys().collect();
+    let former: Vec<&str> = SPELLINGS.iter().map(|(former, _)| *former).collect();
+    let known: BTreeSet<String> =
+        properties().into_keys().filter(|name| !former.contains(&name.as_str())).collect();
     assert_eq!(listed.len(), known.len());
     assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), known);
 }

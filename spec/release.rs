@@ -7,11 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use etcd_release::job::aliases::SPELLINGS;
 use serde_json::{Value, json};
 
 /// A value for each variable of an ops file.
-const VARIABLES: [&str; 3] =
-    ["etcd_instances=5", "deployment_name=orders", "etcd_static_ips=[10.0.0.1,10.0.0.2,10.0.0.3]"];
+const VARIABLES: [&str; 5] = [
+    "etcd_instances=5",
+    "deployment_name=orders",
+    "network_name=default",
+    "persistent_disk_type=default",
+    "etcd_static_ips=[10.0.0.1,10.0.0.2,10.0.0.3]",
+];
 
 /// Pairs that say two things about one, and where: the last one wins.
 const RIVALS: [(&str, &str, &str); 3] = [
@@ -30,6 +36,17 @@ fn rivalry(one: &str, other: &str) -> Option<&'static str> {
         return Some("/instance_groups/0/jobs/1/properties/etcd_version");
     }
     RIVALS.iter().find(|(first, second, _)| (*first, *second) == (one, other)).map(|(.., place)| *place)
+}
+
+/// Whether two ops files cannot be given together: a deployment is taken over from one release only, and goes on to
+/// be called as it was.
+fn are_exclusive(one: &str, other: &str) -> bool {
+    let takes_over = |file: &str| file.starts_with("migrate-from-");
+    let says_who = |file: &str| {
+        ["static-ips", "trust-two-", "issue-from-"].iter().any(|prefix| file.starts_with(prefix))
+    };
+    let exclude = |one: &str, other: &str| takes_over(one) && (takes_over(other) || says_who(other));
+    exclude(one, other) || exclude(other, one)
 }
 
 fn repository() -> &'static Path {
@@ -86,6 +103,11 @@ fn job_spec() -> Value {
     serde_yaml::from_str(&read("jobs/etcd/spec")).unwrap()
 }
 
+/// Whether a property is a predecessor's spelling of another one: those are on the page about parity.
+fn is_former(name: &str) -> bool {
+    SPELLINGS.iter().any(|(former, _)| *former == name)
+}
+
 /// Name → definition.
 fn properties() -> BTreeMap<String, Value> {
     serde_json::from_value(job_spec()["properties"].clone()).unwrap()
@@ -97,7 +119,7 @@ fn ops_files_compose_in_any_order() {
     assert!(files.len() >= 6, "{files:?}");
 
     for (position, first) in files.iter().enumerate() {
-        for second in &files[position + 1..] {
+        for second in files[position + 1..].iter().filter(|second| !are_exclusive(first, second)) {
             let (mut one, mut other) = (interpolate(&[first, second]), interpolate(&[second, first]));
             if let Some(place) = rivalry(first, second) {
                 for (both, last) in [(&mut one, second), (&mut other, first)] {
@@ -300,6 +322,11 @@ fn every_property_is_described_with_an_example_and_printed_into_job_json() {
         assert!(definition["description"].as_str().is_some_and(|text| text.len() > 20), "{name}");
         assert!(!definition["example"].is_null(), "{name} has no example");
         let fallback = if definition["default"].is_null() { ", nil" } else { "" };
+        if name == "users" {
+            // Its passwords are nobody's business here.
+            assert!(!job_json.contains("'users' => p('users', nil),"));
+            continue;
+        }
         let printed = job_json.contains(&format!("'{name}' => p('{name}'{fallback}),"));
         let is_file =
             name.starts_with("tls.") || ["jwt.public_key", "jwt.private_key"].contains(&name.as_str());
@@ -307,15 +334,88 @@ fn every_property_is_described_with_an_example_and_printed_into_job_json() {
     }
 }
 
+/// The exceptions are what consumers of two predecessors read by these names. Nothing is in them unless a manifest
+/// says so, and the base does not: cfcr-etcd-release shared a client's key already; a job that has no server's key at
+/// all stands in for jfmyers9/etcd-release.
 #[test]
-fn links_carry_no_private_key_and_only_declared_properties() {
-    let known = properties();
-    for link in job_spec()["provides"].as_array().unwrap() {
-        for property in link["properties"].as_array().unwrap() {
-            let property = property.as_str().unwrap();
-            assert!(known.contains_key(property), "{property}");
-            assert!(!property.contains("key"), "{property}");
+fn links_carry_no_private_key_but_those_for_former_consumers_and_only_declared_properties() {
+    const FORMER: [(&str, &str); 2] = [("etcd", "tls.etcdctl.private_key"), ("etcd-client-link", "tls.key")];
+    let mut keys = Vec::new();
+
+    for directory in ["etcd", "etcd-client-link"] {
+        let spec: Value = serde_yaml::from_str(&read(&format!("jobs/{directory}/spec"))).unwrap();
+        let known: BTreeMap<String, Value> = serde_json::from_value(spec["properties"].clone()).unwrap();
+        for link in spec["provides"].as_array().unwrap() {
+            for property in link["properties"].as_array().unwrap() {
+                let property = property.as_str().unwrap();
+                assert!(known.contains_key(property), "{property}");
+                if property.contains("key") {
+                    assert_eq!(known[property].get("default"), None, "{property}");
+                    keys.push((directory.to_owned(), property.to_owned()));
+                }
+            }
         }
+    }
+    assert_eq!(keys, FORMER.map(|(job, property)| (job.to_owned(), property.to_owned())));
+
+    let base = interpolate(&[]);
+    let jobs = base["instance_groups"][0]["jobs"].as_array().unwrap();
+    assert!(jobs.iter().all(|job| job["name"] != "etcd-client-link"), "{jobs:?}");
+    assert!(jobs.iter().all(|job| job["properties"]["tls"]["etcdctl"].is_null()), "{jobs:?}");
+}
+
+/// A server's key, and the administrator's, stay on the members whatever the ops files hand out.
+#[test]
+fn what_the_migrations_hand_out_is_the_key_of_a_client() {
+    let tls = |file: &str, job: &str| {
+        let jobs = interpolate(&[file])["instance_groups"][0]["jobs"].as_array().unwrap().clone();
+        jobs.into_iter().find(|one| one["name"] == job).unwrap()["properties"]["tls"].clone()
+    };
+    let cfcr = tls("migrate-from-cfcr-etcd-release.yml", "etcd");
+    let jfmyers9 = tls("migrate-from-jfmyers9-etcd-release.yml", "etcd");
+    let link = tls("migrate-from-jfmyers9-etcd-release.yml", "etcd-client-link");
+
+    assert_eq!(cfcr["etcdctl"]["private_key"], "((tls_etcdctl.private_key))");
+    assert_eq!(link["key"], "((etcd_consumer_tls.private_key))");
+    for role in ["server", "peer", "admin"] {
+        assert_ne!(cfcr[role]["private_key"], cfcr["etcdctl"]["private_key"], "{role}");
+        assert_ne!(jfmyers9[role]["private_key"], link["key"], "{role}");
+    }
+}
+
+/// A CA that is made anew in the middle of a roll locks members out of each other; a name that changes does that.
+#[test]
+fn migrations_keep_the_names_of_variables_and_make_no_ca_anew() {
+    for (name, kept, cas) in [
+        (
+            "cfcr-etcd-release",
+            vec!["etcd_ca", "tls_etcd", "tls_etcd_peer", "tls_etcdctl", "tls_etcdctl-root"],
+            1,
+        ),
+        ("jfmyers9-etcd-release", vec!["client_ca", "peer_ca", "etcd_client_tls", "etcd_peer_tls"], 2),
+    ] {
+        let old: Value =
+            serde_yaml::from_str(&read(&format!("spec/fixtures/predecessors/{name}/manifests/etcd.yml")))
+                .unwrap();
+        let new = interpolate(&[&format!("migrate-from-{name}.yml")]);
+        let find = |manifest: &Value, variable: &str| {
+            let all = manifest["variables"].as_array().unwrap().clone();
+            all.into_iter()
+                .find(|one| one["name"] == variable)
+                .unwrap_or_else(|| panic!("{name}: {variable}"))
+        };
+
+        let mut found = 0;
+        for variable in kept {
+            let (old, new) = (find(&old, variable), find(&new, variable));
+            assert_eq!(old["options"]["ca"], new["options"]["ca"], "{variable}");
+            assert_eq!(old["options"]["is_ca"], new["options"]["is_ca"], "{variable}");
+            if new["options"]["is_ca"] == true {
+                found += 1;
+                assert!(new["update_mode"].is_null(), "{variable} would be made anew");
+            }
+        }
+        assert_eq!(found, cas, "{name}");
     }
 }
 
@@ -345,7 +445,7 @@ fn the_page_about_deploying_lists_every_property_and_ops_file() {
     let row = |name: &str, definition: &Value| {
         let default = match &definition["default"] {
             Value::Null
-                if ["tls.server", "tls.peer", "tls.admin"].iter().any(|role| name.starts_with(role)) =>
+                if ["tls.server.", "tls.peer.", "tls.admin."].iter().any(|role| name.starts_with(role)) =>
             {
                 "required".to_owned()
             }
@@ -356,11 +456,47 @@ fn the_page_about_deploying_lists_every_property_and_ops_file() {
         format!("| `{name}` | {default} |")
     };
 
-    for (name, definition) in properties() {
+    for (name, definition) in properties().into_iter().filter(|(name, _)| !is_former(name)) {
         let row = row(&name, &definition);
         assert!(page.contains(&row), "docs/deploy.md lacks: {row}");
     }
     for file in operations() {
         assert!(page.contains(&format!("| `{file}` |")), "docs/deploy.md lacks {file}");
+    }
+}
+
+/// Whoever moves over finds each property that the predecessors had, and what became of it.
+#[test]
+fn the_page_about_parity_has_every_property_and_link_of_two_predecessors() {
+    let page = read("docs/parity.md");
+    let known = properties();
+
+    for (former, today) in SPELLINGS {
+        assert!(known.contains_key(former), "{former} is in no spec");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{former}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/parity.md lacks {former}"));
+        assert!(row.contains(&format!("`{today}`")), "{row} does not say {today}");
+    }
+    // What the played predecessors declare is what the real ones declare.
+    for name in ["cfcr-etcd-release", "jfmyers9-etcd-release"] {
+        let spec = read(&format!("spec/fixtures/predecessors/{name}/jobs/etcd/spec"));
+        let spec: Value = serde_yaml::from_str(&spec).unwrap();
+        for property in spec["properties"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("| `{property}` |")), "docs/parity.md lacks {property} of {name}");
+            assert!(known.contains_key(property), "{property} of {name} means nothing here");
+        }
+        for link in spec["provides"].as_array().unwrap() {
+            let row =
+                format!("| `{}` | `{}` |", link["name"].as_str().unwrap(), link["type"].as_str().unwrap());
+            assert!(page.contains(&row), "docs/parity.md lacks link {row} of {name}");
+        }
+    }
+    // Everything that is called the same is there, so that nothing on the page has gone since.
+    let table = page.split("\n## ").find(|section| section.starts_with("Properties")).unwrap();
+    let names: Vec<&str> =
+        table.lines().filter_map(|line| line.split_once("| the same |")?.0.split('`').nth(1)).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        assert!(known.contains_key(name), "{name} is on the page and in no spec");
     }
 }

@@ -85,6 +85,16 @@ fn declared() -> BTreeMap<String, Value> {
     serde_json::from_value(spec["properties"].clone()).unwrap()
 }
 
+/// As in `spec/release.rs`: a deployment is taken over from one release only, and goes on to be called as it was.
+fn are_exclusive(one: &str, other: &str) -> bool {
+    let takes_over = |file: &str| file.starts_with("migrate-from-");
+    let says_who = |file: &str| {
+        ["static-ips", "trust-two-", "issue-from-"].iter().any(|prefix| file.starts_with(prefix))
+    };
+    let exclude = |one: &str, other: &str| takes_over(one) && (takes_over(other) || says_who(other));
+    exclude(one, other) || exclude(other, one)
+}
+
 /// A name for a snapshot: ops files are in directories, snapshots are not.
 fn plain(file: &str) -> String {
     file.trim_end_matches(".yml").replace('/', "-")
@@ -153,7 +163,8 @@ fn every_two_ops_files_compose_into_jobs_that_load() {
     assert!(files.len() >= 10, "{files:?}");
     let mut pairs = Vec::new();
     for (position, first) in files.iter().enumerate() {
-        pairs.extend(files[position + 1..].iter().map(|second| vec![first.clone(), second.clone()]));
+        let others = files[position + 1..].iter().filter(|second| !are_exclusive(first, second));
+        pairs.extend(others.map(|second| vec![first.clone(), second.clone()]));
     }
 
     for (both, instances) in pairs.iter().zip(lab.render_all(&pairs)) {
@@ -266,7 +277,7 @@ fn the_bpm_yml_says_nothing_that_bpm_would_drop_and_names_only_what_is_there() {
 
     for (rendered, open_files) in [
         (lab.render(&[]).unwrap().swap_remove(0), &job["properties"]["open_files"]["default"]),
-        (lab.render_with(&fewer).unwrap().swap_remove(0), &fewer["open_files"]),
+        (lab.render_cases(&[&fewer]).swap_remove(0).unwrap().swap_remove(0), &fewer["open_files"]),
     ] {
         let text = rendered.file("config/bpm.yml");
         let strange = strange_keys("", &serde_yaml::from_str(text).unwrap());

@@ -280,7 +280,8 @@ fn records_that_nobody_can_read_count_as_absent_and_are_reported() {
 }
 
 /// Silence, of DNS or of an address that swallows everything, is no evidence: nobody founds or removes
-/// anything on it, and a member with data starts all the same.
+/// anything on it, and a member with data starts all the same. Weakness 21 of the predecessors: one failed in
+/// pre-start where bosh-dns was not colocated, the other tried to add itself again and again.
 #[test]
 fn names_that_do_not_resolve_and_an_address_that_never_answers_are_named_and_found_nothing() {
     let fleet = Fleet::new(&[BOOTSTRAP]).deployed();
@@ -298,6 +299,7 @@ fn names_that_do_not_resolve_and_an_address_that_never_answers_are_named_and_fou
     let own: Vec<&str> =
         names.lines().filter(|line| !line.contains(id_of(other)) && !line.contains(id_of(dead))).collect();
     fs::write(&hosts, own.join("\n") + "\n").expect("forget the names");
+    fleet.ssh(lost, "/var/vcap/jobs/etcd/bin/pre-start").succeeded();
     fleet.resume(lost);
     let waits = fleet.says(lost, "wait", &["the first boot waits for", id_of(other), id_of(dead)]);
     assert!(waits["because"].to_string().contains("DNS"), "the kind of failure is not told: {waits:#}");

@@ -31,7 +31,7 @@ programs() {
   case $1 in
     bosh) echo bosh ;;
     # etcdutl begins with 3.5.
-    etcd-3.4) echo etcd etcdctl ;;
+    etcd-3.3 | etcd-3.4) echo etcd etcdctl ;;
     etcd-*) echo etcd etcdctl etcdutl ;;
   esac
 }
@@ -45,7 +45,7 @@ pin() {
 pin_key() {
   {
     uname --machine
-    awk -v name="$1" '$1 == "tool" { here = $2 == name } here && /^(tool|sha256|debian)/' "$root/ci/tools/pins"
+    awk -v name="$1" '$1 == "tool" { here = $2 == name } here && /^(tool|sha256|debian|suite)/' "$root/ci/tools/pins"
     [[ ! -d $root/ci/tools/$1 ]] || cat "$root/ci/tools/$1/go.mod" "$root/ci/tools/$1/go.sum"
   } | sha256sum | cut -c 1-16
 }
@@ -192,6 +192,22 @@ debian_packages() {
   awk -v name="$1" '$1 == "debian" && $2 == name { for (i = 4; i <= NF; i++) print $i "=" $3 }' "$root/ci/tools/pins"
 }
 
+# other_release NAME DIRECTORY: makes `apt` look into another Debian release than this machine's, on the same server and
+# with lists of its own, if the tool's packages are there.
+other_release() {
+  local name=$1 directory=$2/apt suite servers server
+  suite=$(awk -v name="$name" '$1 == "suite" && $2 == name { print $3 }' "$root/ci/tools/pins")
+  [[ -n $suite ]] || return 0
+  # shellcheck disable=SC2016 # apt expands it
+  servers=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages')
+  server=$(grep --invert-match security <<<"$servers" | head -n 1)
+  mkdir -p "$directory/lists/partial" "$directory/cache/archives/partial"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $server $suite main" >"$directory/sources.list"
+  apt+=(-o "Dir::Etc::sourcelist=$directory/sources.list" -o Dir::Etc::sourceparts=/dev/null
+    -o "Dir::State::lists=$directory/lists" -o "Dir::Cache=$directory/cache")
+  quietly "${apt[@]}" update || say "$name: the lists of Debian's $suite could not be fetched"
+}
+
 # unpack_packages NAME DIRECTORY PACKAGE...: fetched and unpacked, never installed. apt checks what it fetches against
 # the signature of the archive.
 unpack_packages() {
@@ -202,10 +218,12 @@ unpack_packages() {
       "it is not on PATH in a recent version, upstream's releases are out of reach, and there is no apt-get to ask for $*" \
       "put $name $(pin "$name" 4) or newer on PATH"
   say "$name: fetching $* (never installed)"
-  (cd "$directory" && quietly apt-get download "$@") || {
+  local -a apt=(apt-get)
+  other_release "$name" "$directory"
+  (cd "$directory" && quietly "${apt[@]}" download "$@") || {
     # A machine that was never asked for a package has no lists.
     quietly update_packages || say "$name: the lists of packages could not be updated; trying with those at hand"
-    (cd "$directory" && quietly apt-get download "$@") ||
+    (cd "$directory" && quietly "${apt[@]}" download "$@") ||
       die "apt-get could not download $*" \
         "$name is neither on PATH in a recent version nor could it be downloaded, so Debian 12's package was the last way" \
         "read apt's words above; put $name $(pin "$name" 4) or newer on PATH"
@@ -217,7 +235,7 @@ unpack_packages() {
   for program in $(programs "$name"); do
     mv "$directory/unpacked/usr/bin/$program" "$directory/bin/$program"
   done
-  rm -r "$directory/unpacked" "$directory"/*.deb
+  rm -rf "$directory/unpacked" "$directory/apt" "$directory"/*.deb
   echo "$(version_of "$directory/bin/etcd") from Debian's packages ($*), not upstream's binary" >"$directory/origin"
 }
 

@@ -148,6 +148,11 @@ impl Fleet {
         self.ops.push(path);
     }
 
+    /// Sets a variable of the ops files, `NAME=VALUE`.
+    pub fn set_variable(&mut self, variable: &str) {
+        self.variables.push(variable.to_owned());
+    }
+
     /// Gives variables to further deploys, in a file.
     pub fn give_variables(&mut self, variables: &Value) {
         let path = self.state.path().join(format!("given-{}.yml", self.variables_files.len()));

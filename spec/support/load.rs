@@ -49,6 +49,8 @@ pub struct Load {
 pub struct Members {
     targets: Vec<Target>,
     tls: Arc<rustls::ClientConfig>,
+    /// How long one of them may take.
+    limit: Duration,
 }
 
 impl Members {
@@ -67,16 +69,52 @@ impl Members {
             }
             Identity::load(&files).expect("the job's certificates")
         };
-        let targets = instances
-            .iter()
-            .map(|instance| {
-                let ip = instance["ips"].as_str().expect("an instance has an address").trim().to_owned();
-                let id =
-                    instance["instance"].as_str().and_then(|slug| slug.split('/').nth(1)).expect("group/id");
-                Target { dial: ip, port: 2379, name: format!("{id}.etcd.default.etcd.bosh") }
-            })
-            .collect();
-        Self { targets, tls: identity(Role::Admin).client(&identity(Role::Server), Protocol::Grpc) }
+        Self {
+            targets: targets(&instances),
+            tls: identity(Role::Admin).client(&identity(Role::Server), Protocol::Grpc),
+            limit: EACH_LIMIT,
+        }
+    }
+
+    /// With other certificates than this release's: files in the directory `config` of job etcd, the CA of the members
+    /// first, then certificate and key of the client.
+    pub fn presenting(fleet: &Fleet, [ca, certificate, key]: [&str; 3]) -> Self {
+        let instances = fleet.instances();
+        let first = instances[0]["instance"].as_str().expect("an instance has a name");
+        let kept = tempfile::tempdir().expect("make a temporary directory");
+        let keep = |name: &str| {
+            let path = kept.path().join(name);
+            fs::write(&path, fleet.read(first, &format!("/var/vcap/jobs/etcd/config/{name}")))
+                .expect("keep a certificate");
+            path
+        };
+        let files = Files { ca: keep(ca), certificate: keep(certificate), key: keep(key) };
+        Self::identified(fleet, &files)
+    }
+
+    /// With these files.
+    pub fn identified(fleet: &Fleet, files: &Files) -> Self {
+        let identity = Identity::load(files).expect("certificates");
+        Self {
+            targets: targets(&fleet.instances()),
+            tls: identity.client(&identity, Protocol::Grpc),
+            limit: EACH_LIMIT,
+        }
+    }
+
+    /// Goes on to the next one after this time. A machine that is made anew does not answer for a while, and a quick
+    /// roll makes one after the other: who waits long for each meets them all in that moment.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Asks any of them that answers; `None` when none does.
+    pub fn ask<T>(
+        mut self,
+        work: impl AsyncFn(&mut EtcdClient) -> Result<T, etcd_release::etcd::client::EtcdError>,
+    ) -> Option<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async { on_any(&mut self, &mut None, work).await })
     }
 
     fn next(&mut self) {
@@ -84,12 +122,29 @@ impl Members {
     }
 }
 
+/// Each instance by its address, with the name its certificate must have.
+fn targets(instances: &[Value]) -> Vec<Target> {
+    instances
+        .iter()
+        .map(|instance| {
+            let ip = instance["ips"].as_str().expect("an instance has an address").trim().to_owned();
+            let id = instance["instance"].as_str().and_then(|slug| slug.split('/').nth(1)).expect("group/id");
+            Target { dial: ip, port: 2379, name: format!("{id}.etcd.default.etcd.bosh") }
+        })
+        .collect()
+}
+
 impl Load {
     /// Starts writing and reading.
     pub fn start(fleet: &Fleet) -> Self {
+        Self::start_on(Members::of(fleet))
+    }
+
+    /// Starts writing and reading on these members, by the addresses and certificates they have now.
+    pub fn start_on(mut members: Members) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let written = Arc::new(AtomicUsize::new(0));
-        let (asked, counted, mut members) = (stop.clone(), written.clone(), Members::of(fleet));
+        let (asked, counted) = (stop.clone(), written.clone());
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -169,7 +224,7 @@ async fn on_any<T>(
 ) -> Option<T> {
     for _ in 0..=members.targets.len() {
         if client.is_none() {
-            *client = EtcdClient::connect(&members.targets[0], members.tls.clone(), EACH_LIMIT).await.ok();
+            *client = EtcdClient::connect(&members.targets[0], members.tls.clone(), members.limit).await.ok();
         }
         if let Some(connected) = client.as_mut()
             && let Ok(answer) = work(connected).await
@@ -280,9 +335,7 @@ pub fn ask_any<T>(
     fleet: &Fleet,
     work: impl AsyncFn(&mut EtcdClient) -> Result<T, etcd_release::etcd::client::EtcdError>,
 ) -> Option<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let mut members = Members::of(fleet);
-    runtime.block_on(async { on_any(&mut members, &mut None, work).await })
+    Members::of(fleet).ask(work)
 }
 
 /// The member ids of a status, sorted.

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 const SCALED: u8 = 5;
 
 /// The variables of type certificate, here a line of text each that says which one it is.
-const CERTIFICATES: [&str; 16] = [
+const CERTIFICATES: [&str; 26] = [
     "etcd_ca",
     "etcd_peer_ca",
     "etcd_ca_2",
@@ -39,6 +39,16 @@ const CERTIFICATES: [&str; 16] = [
     "/dns_healthcheck_tls_ca",
     "/dns_healthcheck_server_tls",
     "/dns_healthcheck_client_tls",
+    "tls_etcd",
+    "tls_etcd_peer",
+    "tls_etcdctl",
+    "tls_etcdctl-root",
+    "client_ca",
+    "peer_ca",
+    "etcd_client_tls",
+    "etcd_peer_tls",
+    "etcd_root_tls",
+    "etcd_consumer_tls",
 ];
 
 /// The top of the repository.
@@ -201,6 +211,8 @@ impl Lab {
             vars: vec![
                 format!("etcd_instances={SCALED}"),
                 "deployment_name=orders".to_owned(),
+                "network_name=default".to_owned(),
+                "persistent_disk_type=default".to_owned(),
                 format!("etcd_static_ips=[{}]", addresses.join(",")),
             ],
             vars_files: vec![self.directory.path().join("certificates.yml")],

@@ -8,6 +8,7 @@ use ring::digest;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::aliases::{self, Note, Predecessors};
 use super::properties::{Fault, Properties};
 use crate::etcd::id::{ClientUrl, MemberName, PeerUrl};
 use crate::report::Complaint;
@@ -114,6 +115,18 @@ struct RawJob {
     properties: Map<String, Value>,
     spec: RawSpec,
     links: RawLinks,
+    #[serde(default)]
+    predecessors: Predecessors,
+}
+
+impl RawJob {
+    /// What certificates must carry; a suffix that is none is told elsewhere.
+    fn address(&self) -> String {
+        match self.predecessors.dns_suffix(&mut Vec::new()) {
+            Some(suffix) => aliases::name_below(&suffix, &self.spec.name, self.spec.index),
+            None => self.spec.address.clone().unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -168,6 +181,8 @@ pub struct JobConfig {
     pub properties: Properties,
     /// All instances of the link, this one included, ordered by peer URL. Exactly one without a link.
     pub instances: Vec<Peer>,
+    /// What became of spellings of former releases.
+    pub notes: Vec<Note>,
 }
 
 /// What `job.json` says, whether or not it can be used.
@@ -202,11 +217,12 @@ impl JobConfig {
                 raw.version
             )));
         }
-        Ok(Rendered { address: raw.spec.address.clone().unwrap_or_default(), job: Self::check(raw) })
+        Ok(Rendered { address: raw.address(), job: Self::check(raw) })
     }
 
-    fn check(raw: RawJob) -> Result<Self, Vec<Fault>> {
+    fn check(mut raw: RawJob) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
+        let notes = raw.predecessors.merge(&mut raw.properties, &mut faults);
         let properties = Properties::parse(&raw.properties).map_err(|more| faults.extend(more)).ok();
         let name: Option<MemberName> = raw
             .spec
@@ -221,14 +237,17 @@ impl JobConfig {
                 });
             })
             .ok();
-        let spec = raw.spec.complete(&mut faults);
+        let mut spec = raw.spec.complete(&mut faults);
+        if let (Some(suffix), Some(spec)) = (raw.predecessors.dns_suffix(&mut faults), spec.as_mut()) {
+            name_below(&suffix, spec, raw.links.etcd_peers.as_mut());
+        }
         let instances = properties
             .as_ref()
             .zip(spec.as_ref())
             .map(|(properties, spec)| peers(spec, raw.links.etcd_peers, properties, &mut faults));
         match (spec, properties, name, instances) {
             (Some(spec), Some(properties), Some(name), Some(instances)) if faults.is_empty() => {
-                Ok(Self { spec, name, properties, instances })
+                Ok(Self { spec, name, properties, instances, notes })
             }
             _ => Err(faults),
         }
@@ -296,6 +315,16 @@ pub fn faults_complaint(faults: &[Fault]) -> Complaint {
 /// `1 fault`, `2 faults`.
 fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("{count} {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Members below cfcr-etcd-release's suffix are known by no other name. Instances of a manual link have no index.
+fn name_below(suffix: &str, spec: &mut Spec, link: Option<&mut RawLink>) {
+    spec.address = aliases::name_below(suffix, &spec.name, spec.index);
+    for instance in link.map(|link| link.instances.iter_mut()).into_iter().flatten() {
+        if let (Some(group), Some(index)) = (&instance.name, instance.index) {
+            instance.address = aliases::name_below(suffix, group, index);
+        }
+    }
 }
 
 fn peers(spec: &Spec, link: Option<RawLink>, properties: &Properties, faults: &mut Vec<Fault>) -> Vec<Peer> {

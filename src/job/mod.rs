@@ -1,6 +1,7 @@
 //! What BOSH rendered, and only here: raw properties become one checked configuration, with all faults
 //! told together; paths come from one root.
 
+pub mod aliases;
 pub mod certificate;
 pub mod config;
 pub mod honoured;

@@ -235,8 +235,12 @@ pub(crate) mod tests {
     /// The defaults of `jobs/etcd/spec`, as templates print them into `job.json`.
     pub(crate) fn defaults() -> Map<String, Value> {
         let spec: Value = serde_yaml::from_str(include_str!("../../jobs/etcd/spec")).unwrap();
-        let printed =
-            |name: &str| !name.starts_with("tls.") && !["jwt.public_key", "jwt.private_key"].contains(&name);
+        let former = |name: &str| crate::job::aliases::SPELLINGS.iter().any(|(former, _)| *former == name);
+        let printed = |name: &str| {
+            !name.starts_with("tls.")
+                && !["jwt.public_key", "jwt.private_key"].contains(&name)
+                && !former(name)
+        };
         let properties = spec["properties"].as_object().unwrap().iter();
         properties
             .filter(|(name, _)| printed(name))

@@ -27,6 +27,12 @@ const PROFILE: &str = "/etc/profile.d/etcd.sh";
 /// Checks the job and prepares the start.
 pub async fn run(paths: &Paths) -> anyhow::Result<()> {
     let (job, doubts) = check(paths, UnixTime::now())?;
+    for note in &job.notes {
+        journal::warn(
+            "a property of a former release",
+            &json!({"property": note.name, "told": note.what, "next": "docs/parity.md"}),
+        );
+    }
     for doubt in &doubts {
         warn(doubt, &job.spec.deployment);
     }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::etcd::id::ClientUrl;
 use crate::etcd::release_line::ReleaseLine;
+use crate::job::aliases;
 use crate::report::Complaint;
 
 /// Which members are asked.
@@ -31,6 +32,15 @@ pub struct Job {
     properties: Properties,
     spec: Instance,
     links: Links,
+    #[serde(default)]
+    predecessors: Predecessors,
+}
+
+/// Members below a suffix have other addresses than BOSH says (docs/parity.md).
+#[derive(Debug, Default, Deserialize)]
+struct Predecessors {
+    #[serde(rename = "etcd.dns_suffix")]
+    dns_suffix: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +63,17 @@ struct Peers {
 #[derive(Debug, Deserialize)]
 struct Instance {
     address: String,
+    name: Option<String>,
+    index: Option<u64>,
+}
+
+impl Instance {
+    fn address(&self, suffix: Option<&str>) -> String {
+        match (suffix, &self.name, self.index) {
+            (Some(suffix), Some(group), Some(index)) => aliases::name_below(suffix, group, index),
+            _ => self.address.clone(),
+        }
+    }
 }
 
 impl Job {
@@ -81,8 +102,10 @@ impl Job {
             // Without a link there is one member, this one.
             (Scope::Cluster, None) | (Scope::Instance, _) => std::slice::from_ref(&self.spec),
         };
-        let urls =
-            instances.iter().map(|instance| ClientUrl::https(&instance.address, self.properties.client_port));
+        let suffix = self.predecessors.dns_suffix.as_deref();
+        let urls = instances
+            .iter()
+            .map(|instance| ClientUrl::https(&instance.address(suffix), self.properties.client_port));
         urls.map(String::from).collect::<Vec<_>>().join(",")
     }
 }
@@ -122,6 +145,17 @@ mod tests {
         let job = r#"{"properties": {"client_port": 4001}, "spec": {"address": "fd00::1"}, "links": {"etcd_peers": null}}"#;
 
         assert_eq!(self::job(job).endpoints(Scope::Cluster), "https://[fd00::1]:4001");
+    }
+
+    #[test]
+    fn members_below_a_suffix_of_former_times_are_asked_by_that_name() {
+        let job = r#"{"properties": {"client_port": 2379}, "spec": {"address": "u.bosh", "name": "etcd", "index": 1},
+            "links": {"etcd_peers": {"instances": [{"address": "u.bosh", "name": "etcd", "index": 1}]}},
+            "predecessors": {"etcd.dns_suffix": "etcd.internal"}}"#;
+
+        for scope in [Scope::Cluster, Scope::Instance] {
+            assert_eq!(self::job(job).endpoints(scope), "https://etcd-1.etcd.internal:2379");
+        }
     }
 
     #[test]
