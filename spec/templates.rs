@@ -266,7 +266,7 @@ fn the_bpm_yml_says_nothing_that_bpm_would_drop_and_names_only_what_is_there() {
 
     for (rendered, open_files) in [
         (lab.render(&[]).unwrap().swap_remove(0), &job["properties"]["open_files"]["default"]),
-        (lab.render_with(&fewer).unwrap().swap_remove(0), &fewer["open_files"]),
+        (lab.render_cases(&[&fewer]).swap_remove(0).unwrap().swap_remove(0), &fewer["open_files"]),
     ] {
         let text = rendered.file("config/bpm.yml");
         let strange = strange_keys("", &serde_yaml::from_str(text).unwrap());
