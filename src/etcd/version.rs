@@ -154,7 +154,7 @@ impl Incompatible {
                 format!("there is no step from etcd {found} to {binary}: restore a snapshot instead")
             }
             Self::OldRequest { .. } => {
-                "deploy etcd_version \"3.6\" with a small snapshot_count (100), write more than that, and then go on to 3.7: the snapshot that 3.6 takes lies behind such entries".to_owned()
+                "deploy etcd_version \"3.6\" with a small snapshot_count (100), write more than that, and then go on to 3.7: a start reads only what lies behind the newest snapshot".to_owned()
             }
             Self::PatchFirst { binary, found, least } => format!(
                 "run every member once on {least} or a later {}.{}, then upgrade to {}.{}",

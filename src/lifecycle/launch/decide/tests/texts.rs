@@ -142,6 +142,10 @@ fn every_refusal_says_what_why_and_next() {
       why:  older patches leave membership data that the new release reads wrongly; the data was not touched
       next: run every member once on 3.5.26 or a later 3.5, then upgrade to 3.6; docs/contract.md#versions
 
+    the log on the disk holds, at raft index 8, a request as etcd 3.5 wrote it, which etcd 3.7.3 does not read
+      why:  it would end with a panic at every start; the data was not touched
+      next: deploy etcd_version "3.6" with a small snapshot_count (100), write more than that, and then go on to 3.7: a start reads only what lies behind the newest snapshot; docs/contract.md#versions
+
     cluster c1 no longer lists member a1, which is on this disk
       why:  a removed id can never come back; on_removed_member is refuse, so the data was left alone
       next: to join as a new member with this data moved aside, deploy with on_removed_member: rejoin; docs/contract.md#removed
