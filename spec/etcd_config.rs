@@ -144,9 +144,9 @@ fn takes(line: ReleaseLine, flag: &str) -> bool {
         .success()
 }
 
-/// Flags whose description speaks of something that goes: one is set only where an operator asks for it, of the other
-/// it is the value that we do not use.
-const EXCUSED: [&str; 2] = ["max-snapshots", "logger"];
+/// Flags whose description speaks of something that goes: two are set only where an operator asks for them, of the
+/// other it is the value that we do not use.
+const EXCUSED: [&str; 3] = ["max-snapshots", "enable-v2", "logger"];
 
 #[test]
 fn every_key_is_a_flag_of_each_real_etcd_and_none_is_deprecated() {

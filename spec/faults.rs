@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::fs;
 
 use etcd_release::lifecycle::launch::decide::step::Step;
@@ -81,8 +82,11 @@ fn killed_before_each_step_of_a_start_a_member_comes_back_as_itself() {
 
         fleet.ssh(&slug, "kill -9 $(cat /var/vcap/sys/run/bpm/etcd/etcd.pid)").succeeded();
 
+        // What was seen counts from the look after the one that found it dead: a status may have been asked just while
+        // it died.
+        let dead = Cell::new(false);
         let status = fleet.eventually(&format!("the member after dying before {step}"), |seen| {
-            all_ready(seen) && !fleet.store(&slug).join(".launcher/fail-point").exists()
+            dead.replace(!fleet.store(&slug).join(".launcher/fail-point").exists()) && all_ready(seen)
         });
         assert_eq!(member_ids(&status), before, "{step}");
         let value = fleet.ssh(&slug, "etcdctl get round --print-value-only").succeeded();
