@@ -3,11 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a spec that cannot go on has failed")]
 
+#[path = "support/ops_files.rs"]
+mod ops_files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use etcd_release::job::aliases::SPELLINGS;
+use ops_files::are_exclusive;
 use serde_json::{Value, json};
 
 /// A value for each variable of an ops file.
@@ -36,17 +40,6 @@ fn rivalry(one: &str, other: &str) -> Option<&'static str> {
         return Some("/instance_groups/0/jobs/1/properties/etcd_version");
     }
     RIVALS.iter().find(|(first, second, _)| (*first, *second) == (one, other)).map(|(.., place)| *place)
-}
-
-/// Whether two ops files cannot be given together: a deployment is taken over from one release only, and goes on to
-/// be called as it was.
-fn are_exclusive(one: &str, other: &str) -> bool {
-    let takes_over = |file: &str| file.starts_with("migrate-from-");
-    let says_who = |file: &str| {
-        ["static-ips", "trust-two-", "issue-from-"].iter().any(|prefix| file.starts_with(prefix))
-    };
-    let exclude = |one: &str, other: &str| takes_over(one) && (takes_over(other) || says_who(other));
-    exclude(one, other) || exclude(other, one)
 }
 
 fn repository() -> &'static Path {
@@ -227,9 +220,18 @@ fn the_manifest_sets_only_properties_that_exist() {
     let known = properties();
     let files = operations();
     // Of rivals the last one is seen, and both set what the other sets.
-    let everything = interpolate(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    let together = |with: Option<&String>| {
+        let takes_over = |file: &str| file.starts_with("migrate-from-");
+        let others = files
+            .iter()
+            .filter(|file| !takes_over(file) && with.is_none_or(|with| !are_exclusive(with, file)));
+        interpolate(&with.into_iter().chain(others).map(String::as_str).collect::<Vec<_>>())
+    };
+    let taken_over = files.iter().filter(|file| file.starts_with("migrate-from-")).map(Some);
     let create_env: Value = serde_yaml::from_str(&read("deployment/create-env.yml")).unwrap();
-    let jobs = [everything, create_env].map(|manifest| manifest["instance_groups"][0]["jobs"][1].clone());
+    let manifests = taken_over.chain([None]).map(together).chain([create_env]);
+    let jobs: Vec<Value> =
+        manifests.map(|manifest| manifest["instance_groups"][0]["jobs"][1].clone()).collect();
 
     for (name, value) in jobs.iter().flat_map(|job| job["properties"].as_object().unwrap()) {
         if name == "tls" {

@@ -127,7 +127,7 @@ impl Facts {
             status: None,
         };
         // Last: some of these questions are entries of the log themselves.
-        let status = etcd.try_call("maintenance/status", &json!({}))?;
+        let status = caught_up(etcd)?;
         facts.raft = Some(RaftFact {
             applied: number(&status["raftAppliedIndex"]),
             term: number(&status["raftTerm"]),
@@ -188,6 +188,22 @@ fn settled(etcd: &Etcd) -> Result<(Value, Value), String> {
         }
         if Instant::now() >= deadline {
             return Err(format!("no version is agreed on: {version} {status}"));
+        }
+        thread::yield_now();
+    }
+}
+
+/// Its status once it counts everything that is agreed on: a question is answered a moment before its own entry counts
+/// as applied.
+fn caught_up(etcd: &Etcd) -> Result<Value, String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = etcd.try_call("maintenance/status", &json!({}))?;
+        if status["raftIndex"] == status["raftAppliedIndex"] {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            return Err(format!("not everything is applied: {status}"));
         }
         thread::yield_now();
     }

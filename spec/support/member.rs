@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use etcd_release::etcd::settings::EtcdSettings;
+use etcd_release::job::aliases::SPELLINGS;
 use etcd_release::job::properties::Properties;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -37,8 +38,10 @@ pub(crate) fn address() -> Ipv4Addr {
 pub(crate) fn settings() -> EtcdSettings {
     let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/etcd/spec");
     let spec: Value = serde_yaml::from_str(&std::fs::read_to_string(spec).unwrap()).unwrap();
-    let printed =
-        |name: &str| !name.starts_with("tls.") && !["jwt.public_key", "jwt.private_key"].contains(&name);
+    let former = |name: &str| SPELLINGS.iter().any(|(former, _)| *former == name);
+    let printed = |name: &str| {
+        !name.starts_with("tls.") && !["jwt.public_key", "jwt.private_key"].contains(&name) && !former(name)
+    };
     let properties = spec["properties"].as_object().unwrap().iter().filter(|(name, _)| printed(name));
     let defaults = properties.map(|(name, definition)| (name.clone(), definition["default"].clone()));
     Properties::parse(&defaults.collect()).unwrap().etcd

@@ -16,6 +16,9 @@ pub(super) const SEEDING: &str = ".seeding";
 /// What the launcher and the file system keep beside etcd's data.
 const BOOKKEEPING: [&str; 4] = ["aside", ".launcher", "lost+found", SEEDING];
 const MEMBER: &str = "member";
+/// An empty file by which etcd finds out, at each start, whether it may write to a directory. It stays where etcd was
+/// killed in that moment (seen with 3.6.16), and says nothing.
+const TRIAL: &str = ".touch";
 
 /// The files of a data directory, by what they mean.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -214,7 +217,10 @@ impl Layout {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory).map_err(tell)? {
             let entry = entry.map_err(tell)?;
-            names.push((entry.file_name().to_string_lossy().into_owned(), entry.file_type().map_err(tell)?));
+            let (name, kind) = (entry.file_name(), entry.file_type().map_err(tell)?);
+            if name != TRIAL || !kind.is_file() {
+                names.push((name.to_string_lossy().into_owned(), kind));
+            }
         }
         Ok(names)
     }

@@ -282,6 +282,18 @@ fn a_log_of_its_own_place_is_read_there_and_nowhere_else() {
     assert_eq!(at(&default, &default.path().join("log")), moved, "the property came later");
 }
 
+/// Killed in the moment in which it tried whether it may write, a member that had never run was refused as somebody
+/// else's data.
+#[test]
+fn the_file_by_which_etcd_tries_a_directory_is_nobodys_data() {
+    let root = TempDir::new().unwrap();
+    std::fs::write(root.path().join(".touch"), "").unwrap();
+    assert!(matches!(classify(root.path(), None).unwrap(), Found::Empty));
+
+    std::fs::create_dir(root.path().join(".touch2")).unwrap();
+    assert!(matches!(classify(root.path(), None).unwrap(), Found::Foreign { .. }));
+}
+
 #[test]
 fn the_data_is_in_use_while_another_holds_the_exclusive_lock() {
     use nix::fcntl::{Flock, FlockArg};
