@@ -35,6 +35,9 @@ pub mod datadir;
 /// The tool for data directories: its flags, and what people read.
 pub mod datadir_tool;
 
+/// Backups: the store, what lies in it, how it gets there and how data comes back from it.
+pub mod backup;
+
 /// The etcdctl wrapper: finds the real tool, sets mutual TLS, execs it.
 pub mod wrapper;
 

@@ -1,0 +1,17 @@
+//! Backups: sets of one full snapshot and the deltas behind it, in a store that is named by a URL.
+//!
+//! ```text
+//! etcd ──snapshot──▶ full ─┐                      ┌─▶ list, show, prune, copy     (catalog, chain)
+//!                          ├─▶ codec ─▶ store ────┤
+//! etcd ──watch─────▶ delta ┘                      └─▶ verify, restore, export     (fetch, datadir::replay)
+//! ```
+//!
+//! What lies where, and what each file says, is in docs/backup-format.md. Objects are written once and never changed;
+//! a manifest comes last, and what has none is no backup.
+
+pub mod cli;
+mod command;
+pub mod delta;
+pub mod layout;
+pub mod manifest;
+pub mod store;
