@@ -20,7 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{self, SigHandler, SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Gid, Pid, Uid, chdir, fchdir, fork, pivot_root, setgid, setgroups, setsid, setuid,
@@ -153,9 +153,20 @@ fn init(container: &Container, mut conversation: UnixStream) -> u8 {
     }
     let mut command = Command::new(&container.argv[0]);
     command.args(&container.argv[1..]).env_clear().envs(container.env.iter().cloned()).process_group(0);
-    let unblock = || Ok(SigSet::empty().thread_set_mask()?);
-    // SAFETY: it only calls pthread_sigmask, which may be called between fork and exec.
-    #[expect(unsafe_code, reason = "a spawned program inherits the blocked signals and would never end")]
+    #[expect(unsafe_code, reason = "no handler is set, only the default")]
+    let unblock = || {
+        // A shell that puts a command into the background has these ignored, and so would all that begins there.
+        for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { signal::signal(signal, SigHandler::SigDfl) }?;
+        }
+        Ok(SigSet::empty().thread_set_mask()?)
+    };
+    // SAFETY: it only calls sigaction and pthread_sigmask, which may be called between fork and exec.
+    #[expect(
+        unsafe_code,
+        reason = "a spawned program inherits what is blocked or ignored and would never end"
+    )]
     unsafe {
         command.pre_exec(unblock);
     }
