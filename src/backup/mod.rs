@@ -11,6 +11,7 @@
 
 pub mod cli;
 mod command;
+pub mod config;
 pub mod delta;
 pub mod layout;
 pub mod manifest;

@@ -1,12 +1,223 @@
-//! The place where backups lie. Names are those of [`super::layout`], below the path of the URL.
+//! The place where backups lie. Names are those of [`super::layout`], below the path of the URL. Nothing is ever
+//! overwritten, and what was not wholly uploaded is not there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use object_store::ObjectStore;
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
-/// A store that can be reached, or not: nothing is asked before the first call.
+use super::config::StoreConfig;
+
+mod error;
+mod open;
+
+pub use error::{Failure, StoreError};
+
+/// How much goes to the store in one request. S3 wants 5 MiB or more, and at most 10,000 of them for an object: 50 GiB
+/// are more than etcd's largest database.
+pub const PART_BYTES: usize = 5 << 20;
+
+/// How many parts are on their way at the same time; with the one that is being filled they are all the memory an
+/// upload takes.
+const PARTS_IN_FLIGHT: usize = 2;
+
+/// A store. Nothing is asked of it before the first call.
 #[derive(Debug, Clone)]
 pub struct Store {
-    #[expect(dead_code, reason = "its calls are not written yet")]
     inner: Arc<dyn ObjectStore>,
+    root: Path,
+    url: String,
 }
+
+/// An object, as the store lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name below the URL.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was written, says the store.
+    pub modified: Timestamp,
+}
+
+/// What is to be uploaded, piece by piece. Without [`Piece::End`] it counts as broken off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// The next bytes: [`PART_BYTES`] of them, or fewer in the last one.
+    Data(Bytes),
+    /// All of it was there.
+    End,
+}
+
+impl Store {
+    /// A store by its URL. Errors: a URL, key or certificate that cannot be understood.
+    pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        open::open(config)
+    }
+
+    /// As an operator wrote it; there is no secret in it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Writes a small object; one that exists is [`Failure::Exists`] and stays as it is.
+    pub async fn put_new(&self, name: &str, body: Bytes) -> Result<(), StoreError> {
+        let options = PutOptions::from(PutMode::Create);
+        let put = self.inner.put_opts(&self.path(name), PutPayload::from(body), options).await;
+        put.map(|_| ()).map_err(|error| self.failed("write", name, &error))
+    }
+
+    /// Uploads an object of any size in constant memory; the answer is its size. `bytes_per_second` is kept on average
+    /// over each part. If the pieces break off, nothing is left and the answer is `None`.
+    pub async fn upload(
+        &self,
+        name: &str,
+        mut pieces: Receiver<Piece>,
+        bytes_per_second: Option<u64>,
+    ) -> Result<Option<u64>, StoreError> {
+        let first = match pieces.recv().await {
+            None => return Ok(None),
+            Some(Piece::End) => return self.put_new(name, Bytes::new()).await.map(|()| Some(0)),
+            Some(Piece::Data(first)) => first,
+        };
+        let mut pace = Pace::new(bytes_per_second);
+        pace.keep(first.len()).await;
+        if first.len() < PART_BYTES {
+            // A single request, which the store refuses if there is such an object.
+            let size = first.len() as u64;
+            return match pieces.recv().await {
+                Some(Piece::End) => self.put_new(name, first).await.map(|()| Some(size)),
+                _ => Ok(None),
+            };
+        }
+        let started = self.inner.put_multipart(&self.path(name)).await;
+        let mut upload = started.map_err(|error| self.failed("write", name, &error))?;
+        let done = parts(&mut upload, first, &mut pieces, &mut pace).await;
+        let done = match done {
+            Ok(Some(size)) => upload.complete().await.map(|_| Some(size)),
+            other => other,
+        };
+        if !matches!(done, Ok(Some(_))) {
+            // Ignored: the first error is the one to tell; the store's own rules clear what is left of an upload.
+            let _ = upload.abort().await;
+        }
+        done.map_err(|error| self.failed("write", name, &error))
+    }
+
+    /// Reads a small object, a manifest for example; more than `max` bytes of it are an error.
+    pub async fn read_small(&self, name: &str, max: u64) -> Result<Bytes, StoreError> {
+        let got = self.inner.get(&self.path(name)).await;
+        let got = got.map_err(|error| self.failed("read", name, &error))?;
+        if got.meta.size > max {
+            let why = format!("it has {} bytes where {max} are the most", got.meta.size);
+            return Err(StoreError::other(format!("read {name}"), &self.url, why));
+        }
+        got.bytes().await.map_err(|error| self.failed("read", name, &error))
+    }
+
+    /// Reads an object piece by piece.
+    pub async fn read(
+        &self,
+        name: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
+        let got = self.inner.get(&self.path(name)).await;
+        let got = got.map_err(|error| self.failed("read", name, &error))?;
+        let (store, name) = (self.clone(), name.to_owned());
+        Ok(got.into_stream().map_err(move |error| store.failed("read", &name, &error)))
+    }
+
+    /// All objects whose names begin with this path, by name.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        let path = self.path(prefix);
+        let listed: Vec<_> = self
+            .inner
+            .list(Some(&path))
+            .try_collect()
+            .await
+            .map_err(|error| self.failed("list", prefix, &error))?;
+        let mut listed: Vec<Listed> = listed
+            .into_iter()
+            .filter_map(|meta| {
+                let name = meta.location.prefix_match(&self.root)?;
+                let name: Vec<String> = name.map(|part| part.as_ref().to_owned()).collect();
+                let modified = Timestamp::from_second(meta.last_modified.timestamp()).unwrap_or_default();
+                Some(Listed { name: name.join("/"), bytes: meta.size, modified })
+            })
+            .collect();
+        listed.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(listed)
+    }
+
+    /// Removes an object; one that is not there is removed already.
+    pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        match self.inner.delete(&self.path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("remove", name, &error)),
+        }
+    }
+
+    fn path(&self, name: &str) -> Path {
+        self.root.parts().chain(Path::from(name).parts()).collect()
+    }
+
+    fn failed(&self, verb: &str, name: &str, error: &object_store::Error) -> StoreError {
+        StoreError::of(format!("{verb} {name}"), &self.url, error)
+    }
+}
+
+/// Uploads all pieces from the first one on; the answer is the size, or `None` if they broke off.
+async fn parts(
+    upload: &mut Box<dyn MultipartUpload>,
+    first: Bytes,
+    pieces: &mut Receiver<Piece>,
+    pace: &mut Pace,
+) -> Result<Option<u64>, object_store::Error> {
+    let mut size = first.len() as u64;
+    let mut flying = FuturesUnordered::new();
+    flying.push(upload.put_part(PutPayload::from(first)));
+    loop {
+        let piece = match pieces.recv().await {
+            None => return Ok(None),
+            Some(Piece::End) => break,
+            Some(Piece::Data(piece)) => piece,
+        };
+        size += piece.len() as u64;
+        pace.keep(piece.len()).await;
+        while flying.len() >= PARTS_IN_FLIGHT {
+            flying.next().await.transpose()?;
+        }
+        flying.push(upload.put_part(PutPayload::from(piece)));
+    }
+    while flying.next().await.transpose()?.is_some() {}
+    Ok(Some(size))
+}
+
+/// Keeps an average rate.
+struct Pace {
+    bytes_per_second: Option<u64>,
+    due: Instant,
+}
+
+impl Pace {
+    fn new(bytes_per_second: Option<u64>) -> Self {
+        Self { bytes_per_second, due: Instant::now() }
+    }
+
+    /// Waits until so many bytes more may go.
+    async fn keep(&mut self, bytes: usize) {
+        let Some(rate) = self.bytes_per_second else { return };
+        tokio::time::sleep_until(self.due).await;
+        let takes = Duration::from_secs(1).mul_f64(bytes as f64 / rate.max(1) as f64);
+        self.due = Instant::now() + takes;
+    }
+}
+
+#[cfg(test)]
+mod tests;
