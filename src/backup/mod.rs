@@ -10,6 +10,7 @@
 //! a manifest comes last, and what has none is no backup.
 
 pub mod cli;
+pub mod codec;
 mod command;
 pub mod config;
 pub mod delta;

@@ -183,6 +183,9 @@ async fn parts(
     let mut flying = FuturesUnordered::new();
     flying.push(upload.put_part(PutPayload::from(first)));
     loop {
+        while flying.len() >= PARTS_IN_FLIGHT {
+            flying.next().await.transpose()?;
+        }
         let piece = match pieces.recv().await {
             None => return Ok(None),
             Some(Piece::End) => break,
@@ -190,9 +193,6 @@ async fn parts(
         };
         size += piece.len() as u64;
         pace.keep(piece.len()).await;
-        while flying.len() >= PARTS_IN_FLIGHT {
-            flying.next().await.transpose()?;
-        }
         flying.push(upload.put_part(PutPayload::from(piece)));
     }
     while flying.next().await.transpose()?.is_some() {}
