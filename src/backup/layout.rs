@@ -103,9 +103,96 @@ pub fn verification(set: &SetId, at: Timestamp, random: [u8; 4]) -> String {
     format!("{ROOT}/{set}/verified-{}-{:08x}.json", at.strftime("%Y%m%dT%H%M%SZ"), u32::from_be_bytes(random))
 }
 
+/// What a name below [`ROOT`] stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// `full.json`.
+    FullManifest(SetId),
+    /// `full.db…`.
+    FullObject(SetId),
+    /// A delta's manifest, by its stem and the revisions in its name.
+    DeltaManifest(SetId, DeltaStem),
+    /// A delta.
+    DeltaObject(SetId, DeltaStem),
+    /// The note of a verification, and when it was made.
+    Verification(SetId, Timestamp),
+    /// Something else in a set's folder.
+    Other(SetId),
+    /// In no set's folder.
+    Foreign,
+}
+
+/// The stem of a delta's names, read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeltaStem {
+    /// The first revision.
+    pub first: i64,
+    /// The last revision.
+    pub last: i64,
+    /// As [`delta_stem`] writes it.
+    pub stem: String,
+}
+
+/// Reads a name as the store lists it.
+pub fn read(name: &str) -> Named {
+    let Some((set, file)) = name.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/')?.split_once('/'))
+    else {
+        return Named::Foreign;
+    };
+    let Ok(set) = set.parse::<SetId>() else { return Named::Foreign };
+    if file == "full.json" {
+        return Named::FullManifest(set);
+    }
+    if file.starts_with("full.db") {
+        return Named::FullObject(set);
+    }
+    let folder = set_prefix(&set);
+    let delta = |stem: &str| -> Option<DeltaStem> {
+        let mut parts = stem.strip_prefix("delta-")?.splitn(3, '-');
+        let (first, last) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next()?;
+        (first <= last).then(|| DeltaStem { first, last, stem: format!("{folder}{stem}") })
+    };
+    if let Some(stem) = file.strip_suffix(".json").and_then(delta) {
+        return Named::DeltaManifest(set, stem);
+    }
+    if let Some(stem) = file.split_once(".delta").and_then(|(stem, _)| delta(stem)) {
+        return Named::DeltaObject(set, stem);
+    }
+    let note = file.strip_prefix("verified-").and_then(|note| note.strip_suffix(".json"));
+    let at = note.and_then(|note| note.split_once('-')).and_then(|(at, _)| {
+        let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", at).ok()?;
+        Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    });
+    at.map_or(Named::Other(set.clone()), |at| Named::Verification(set, at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_is_read_as_what_it_was_made_for() {
+        let at: Timestamp = "2026-11-26T11:38:00Z".parse().unwrap();
+        let set = SetId::new(at, [1, 2, 3, 4]);
+        let stem = delta_stem(&set, 7, 12, [9, 9, 9, 9]);
+        let delta = DeltaStem { first: 7, last: 12, stem: stem.clone() };
+        for (name, meaning) in [
+            (full_manifest(&set), Named::FullManifest(set.clone())),
+            (full_object(&set, ".zst.age"), Named::FullObject(set.clone())),
+            (delta_manifest(&stem), Named::DeltaManifest(set.clone(), delta.clone())),
+            (delta_object(&stem, ""), Named::DeltaObject(set.clone(), delta.clone())),
+            (delta_object(&stem, ".zst"), Named::DeltaObject(set.clone(), delta)),
+            (verification(&set, at, [0; 4]), Named::Verification(set.clone(), at)),
+            (format!("v1/{set}/README"), Named::Other(set.clone())),
+            (format!("v1/{set}/delta-9-7-00000000.json"), Named::Other(set)),
+            ("v2/x/full.json".to_owned(), Named::Foreign),
+            ("v1/latest/full.json".to_owned(), Named::Foreign),
+            ("v1/full.json".to_owned(), Named::Foreign),
+        ] {
+            assert_eq!(read(&name), meaning, "{name}");
+        }
+    }
 
     #[test]
     fn a_set_is_named_by_its_time_and_something_random() {

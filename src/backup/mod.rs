@@ -9,11 +9,16 @@
 //! What lies where, and what each file says, is in docs/backup-format.md. Objects are written once and never changed;
 //! a manifest comes last, and what has none is no backup.
 
+pub mod catalog;
+pub mod chain;
 pub mod cli;
 pub mod codec;
 mod command;
 pub mod config;
 pub mod delta;
+#[cfg(test)]
+mod fixture;
 pub mod layout;
 pub mod manifest;
+pub mod retention;
 pub mod store;

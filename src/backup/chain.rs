@@ -1,0 +1,248 @@
+//! Which objects have to be read to get to a point in time. Pure: names and manifests in, a plan out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+use super::catalog::{BackupSet, Entry, continuous};
+use super::layout::{self, DeltaStem, SetId};
+use super::manifest::{Delta, Full};
+use crate::report::Complaint;
+
+/// Where a restore is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// The last change there is.
+    Latest,
+    /// All changes that had arrived by then.
+    Time(Timestamp),
+    /// All changes up to this revision.
+    Revision(i64),
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        if let Ok(revision) = text.parse::<i64>() {
+            return if revision > 0 {
+                Ok(Self::Revision(revision))
+            } else {
+                Err(format!("revision {revision}: the first one is 1"))
+            };
+        }
+        text.parse().map(Self::Time).map_err(|_| {
+            format!("'{text}' is no point: latest, a revision like 4711, or a time like 2026-11-26T11:38:00Z")
+        })
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::Time(time) => write!(f, "{time}"),
+            Self::Revision(revision) => write!(f, "{revision}"),
+        }
+    }
+}
+
+/// What is to be read, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// First.
+    pub full: Full,
+    /// Then; each continues what is before it. The first revisions of one may already be in what is before it.
+    pub deltas: Vec<Delta>,
+    /// Where to stop.
+    pub point: Point,
+    /// The last revision of all of them: with a point in between, less is used.
+    pub last: i64,
+    /// Deltas of the set that do not continue it, and why.
+    pub ignored: Vec<Ignored>,
+}
+
+impl Chain {
+    /// The set.
+    pub fn set(&self) -> &SetId {
+        &self.full.set
+    }
+
+    /// How much is to be read from the store.
+    pub fn bytes(&self) -> u64 {
+        self.full.object.bytes + self.deltas.iter().map(|delta| delta.object.bytes).sum::<u64>()
+    }
+}
+
+/// A delta that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// The manifest's name.
+    pub name: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a delta is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// All of its revisions are in others.
+    Repeated,
+    /// The revisions before it are in none; this one would be the next.
+    Gap(i64),
+    /// It is behind the point.
+    Behind,
+    /// Its manifest is of another set or another cluster, or says other revisions than its name.
+    Strange,
+}
+
+/// Why there is no way to a point.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoChain {
+    /// Nothing at all.
+    #[error("there is no backup in the store")]
+    Nothing,
+    /// No such set.
+    #[error("there is no set {0} in the store")]
+    NoSet(SetId),
+    /// The set cannot be used.
+    #[error("set {set} cannot be restored: {why}")]
+    Broken {
+        /// Its name.
+        set: SetId,
+        /// Why.
+        why: String,
+    },
+    /// The oldest set is younger.
+    #[error("no backup is as old as {wanted}: the first one was complete at {first}")]
+    TooEarly {
+        /// What is wanted.
+        wanted: Timestamp,
+        /// The end of the oldest full snapshot.
+        first: Timestamp,
+    },
+    /// No set reaches the revision.
+    #[error("no set reaches revision {wanted}; there are {}", ranges(.there))]
+    NoRevision {
+        /// What is wanted.
+        wanted: i64,
+        /// First and last revision that each set can be restored to.
+        there: Vec<(i64, i64)>,
+    },
+}
+
+impl NoChain {
+    /// The same for an operator.
+    pub fn complaint(&self) -> Complaint {
+        let next = match self {
+            Self::Nothing => {
+                "look whether the URL is the right one; `etcd-backup save` takes the first backup"
+            }
+            Self::NoSet(_) | Self::TooEarly { .. } | Self::NoRevision { .. } => {
+                "`etcd-backup list` shows the sets with their times and revisions"
+            }
+            Self::Broken { .. } => "choose another set: `etcd-backup list` shows them",
+        };
+        Complaint::refused(self.to_string(), "nothing was touched", next)
+    }
+}
+
+fn ranges(there: &[(i64, i64)]) -> String {
+    let ranges: Vec<String> = there.iter().map(|(first, last)| format!("{first} to {last}")).collect();
+    if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") }
+}
+
+/// The set from which a point is reached; `sets` has the newest first.
+///
+/// The newest one that fits is taken: it has the fewest deltas to go through. One that is broken is passed over unless
+/// it was asked for by name.
+pub fn choose<'a>(sets: &'a [Entry], set: Option<&SetId>, point: Point) -> Result<&'a Entry, NoChain> {
+    if let Some(wanted) = set {
+        let found = sets.iter().find(|entry| entry.set() == wanted);
+        let found = found.ok_or_else(|| NoChain::NoSet(wanted.clone()))?;
+        if let Some(why) = &found.broken {
+            return Err(NoChain::Broken { set: wanted.clone(), why: why.clone() });
+        }
+        return if fits(found, point) { Ok(found) } else { Err(missed(&[found], point)) };
+    }
+    let usable: Vec<&Entry> = sets.iter().filter(|entry| entry.broken.is_none()).collect();
+    match usable.iter().find(|entry| fits(entry, point)) {
+        Some(found) => Ok(found),
+        None => Err(match sets.iter().find_map(|entry| Some((entry, entry.broken.as_ref()?))) {
+            Some((entry, why)) if usable.is_empty() => {
+                NoChain::Broken { set: entry.set().clone(), why: why.clone() }
+            }
+            _ => missed(&usable, point),
+        }),
+    }
+}
+
+fn fits(entry: &Entry, point: Point) -> bool {
+    match point {
+        Point::Latest => true,
+        Point::Time(time) => entry.full.ended <= time,
+        Point::Revision(revision) => (entry.full.revisions.last..=entry.last_revision()).contains(&revision),
+    }
+}
+
+fn missed(sets: &[&Entry], point: Point) -> NoChain {
+    match (sets.iter().map(|entry| entry.full.ended).min(), point) {
+        (Some(first), Point::Time(wanted)) => NoChain::TooEarly { wanted, first },
+        (Some(_), Point::Revision(wanted)) => NoChain::NoRevision {
+            wanted,
+            there: sets.iter().map(|entry| (entry.full.revisions.last, entry.last_revision())).collect(),
+        },
+        _ => NoChain::Nothing,
+    }
+}
+
+/// What to read of a set to get to a point.
+pub fn chain(set: &BackupSet, point: Point) -> Chain {
+    let full = &set.full;
+    let mut ignored = Vec::new();
+    let mut stems: Vec<DeltaStem> = Vec::new();
+    for (name, delta) in &set.deltas {
+        let stem = name.strip_suffix(".json").unwrap_or(name);
+        let named = DeltaStem { first: delta.first, last: delta.last, stem: stem.to_owned() };
+        let own = delta.set == full.set && delta.cluster_id == full.cluster.id;
+        if own && matches!(layout::read(name), layout::Named::DeltaManifest(_, read) if read == named) {
+            stems.push(named);
+        } else {
+            ignored.push(Ignored { name: name.clone(), why: Why::Strange });
+        }
+    }
+    let continuous: Vec<DeltaStem> = continuous(full.revisions.last, &stems).into_iter().cloned().collect();
+    let reached = continuous.last().map_or(full.revisions.last, |delta| delta.last);
+    let by_name = |stem: &DeltaStem| {
+        let name = layout::delta_manifest(&stem.stem);
+        set.deltas.iter().find(|(other, _)| *other == name).map(|(name, delta)| (name.clone(), delta.clone()))
+    };
+    let mut deltas: Vec<Delta> = Vec::new();
+    let mut last = full.revisions.last;
+    for (name, delta) in continuous.iter().filter_map(by_name) {
+        let behind = match point {
+            Point::Latest => false,
+            Point::Time(time) => delta.begun > time,
+            Point::Revision(revision) => last >= revision,
+        };
+        if behind {
+            ignored.push(Ignored { name, why: Why::Behind });
+        } else {
+            last = delta.last;
+            deltas.push(delta);
+        }
+    }
+    for stem in stems.iter().filter(|stem| !continuous.contains(stem)) {
+        let why = if stem.last <= reached { Why::Repeated } else { Why::Gap(reached + 1) };
+        ignored.push(Ignored { name: layout::delta_manifest(&stem.stem), why });
+    }
+    ignored.sort_by(|one, other| one.name.cmp(&other.name));
+    Chain { full: full.clone(), deltas, point, last, ignored }
+}
+
+#[cfg(test)]
+mod tests;
