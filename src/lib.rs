@@ -12,6 +12,7 @@
 // What people and supervisors read.
 pub mod journal;
 pub mod report;
+pub mod table;
 
 // Small foundations.
 pub mod atomic_file;

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::layout::{self, DeltaStem, Named, ROOT, SetId};
 use super::manifest::{Delta, Full, VERSION, Verification};
-use super::store::{Listed, Store, StoreError};
+use super::store::{Failure, Listed, Store, StoreError};
+use crate::report::Complaint;
 
 /// More than any manifest has: a cluster of seven with all of its properties is some 20 kB.
 const MANIFEST_BYTES: u64 = 4 << 20;
@@ -184,6 +185,20 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The same for an operator.
+    pub fn complaint(&self) -> Complaint {
+        match self {
+            Self::Store(error) => error.complaint(),
+            Self::Manifest { .. } => Complaint::failed(
+                self.to_string(),
+                "without it nobody knows what is in the objects beside it",
+                "choose another set: `etcd-backup list` shows them; a copy in another store may be whole",
+            ),
+        }
+    }
+}
+
 enum Read<T> {
     Read(T),
     Unreadable(String),
@@ -215,7 +230,7 @@ impl Manifest for Verification {
 
 async fn manifest<T: Manifest>(store: &Store, name: &str) -> Result<Read<T>, StoreError> {
     let bytes = match store.read_small(name, MANIFEST_BYTES).await {
-        Err(error) if error.failure == super::store::Failure::NotFound => return Ok(Read::Gone),
+        Err(error) if error.failure == Failure::NotFound => return Ok(Read::Gone),
         bytes => bytes?,
     };
     Ok(match serde_json::from_slice::<T>(&bytes) {

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::retention::Policy;
 
 /// The properties `store.*`. Everything but the URL has its meaning only with some kinds of stores.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,9 +49,78 @@ impl fmt::Debug for StoreConfig {
     }
 }
 
+/// What of the job's job.json every command needs. There names are flat, `"store.url"`, as everywhere in this release.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct JobStore {
+    /// `store.*`.
+    pub store: StoreConfig,
+    /// `encryption.*`.
+    pub encryption: Encryption,
+    /// `retention.*`.
+    pub retention: Policy,
+}
+
+/// The properties `encryption.*`.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Encryption {
+    /// Public keys of age: whom backups are encrypted for.
+    pub recipients: Vec<String>,
+    /// Private keys of age, only for reading backups.
+    pub identities: Vec<String>,
+}
+
+impl JobStore {
+    /// Reads job.json. Errors: what is wrong with it; no value is repeated.
+    pub fn of_job(text: &str) -> Result<Self, String> {
+        let job: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let Some(properties) = job.get("properties").and_then(Value::as_object) else {
+            return Err("it has no properties".to_owned());
+        };
+        let room = |name: &str| -> Map<String, Value> {
+            let own = properties.iter().filter(|(_, value)| !value.is_null());
+            let own =
+                own.filter_map(|(key, value)| Some((key.strip_prefix(name)?.to_owned(), value.clone())));
+            own.collect()
+        };
+        let rooms = Value::Object(Map::from_iter([
+            ("store".to_owned(), Value::Object(room("store."))),
+            ("encryption".to_owned(), Value::Object(room("encryption."))),
+            ("retention".to_owned(), Value::Object(room("retention."))),
+        ]));
+        // serde repeats a value of the wrong kind in its message, and it may be a secret.
+        serde_json::from_value(rooms)
+            .map_err(|_| "a value of store.*, encryption.* or retention.* is of the wrong kind".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_read_by_flat_names() {
+        let job = r#"{"version": 1, "properties": {
+            "schedule": "0 * * * *", "store.url": "s3://bucket/etcd", "store.path_style": true, "store.region": null,
+            "encryption.recipients": ["age1x"], "retention.keep_last": 5, "retention.max_age": "90d"}}"#;
+
+        let read = JobStore::of_job(job).unwrap();
+
+        assert_eq!(read.store.url, "s3://bucket/etcd");
+        assert!(read.store.path_style && read.store.region.is_none());
+        assert_eq!(read.encryption.recipients, ["age1x"]);
+        assert_eq!((read.retention.keep_last, read.retention.keep_daily), (5, 7));
+        assert_eq!(read.retention.max_age, Some(jiff::SignedDuration::from_hours(90 * 24)));
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_without_it() {
+        let job = r#"{"properties": {"store.url": "s3://b", "store.secret_access_key": ["secret-word"]}}"#;
+        let told = JobStore::of_job(job).map(|_| ()).unwrap_err();
+        assert!(told.contains("store.*") && !told.contains("secret-word"), "{told}");
+        assert!(JobStore::of_job("{}").is_err() && JobStore::of_job("").is_err());
+    }
 
     #[test]
     fn what_is_printed_of_it_has_no_secret() {

@@ -15,10 +15,13 @@ pub mod cli;
 pub mod codec;
 mod command;
 pub mod config;
+pub mod copy;
 pub mod delta;
 #[cfg(test)]
 mod fixture;
 pub mod layout;
 pub mod manifest;
+pub mod prune;
+pub mod resolve;
 pub mod retention;
 pub mod store;

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::catalog::Entry;
 use super::layout::SetId;
 use crate::etcd::id::ClusterId;
 
 /// The properties `retention.*`. A set that any rule keeps is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Policy {
     /// The newest ones.
     pub keep_last: u32,
@@ -24,7 +24,24 @@ pub struct Policy {
     /// The same of months.
     pub keep_monthly: u32,
     /// What is older goes, whatever the other rules say.
+    #[serde(deserialize_with = "age_or_none")]
     pub max_age: Option<SignedDuration>,
+}
+
+/// Reads an age as it is written in a manifest or on a command line: `36h`, `90d` or `12w`. Days have 24 hours.
+pub fn age(text: &str) -> Result<SignedDuration, String> {
+    let days = |digits: &str, each: i64| digits.parse::<i64>().ok()?.checked_mul(each * 24);
+    let age = match (text.strip_suffix('d'), text.strip_suffix('w')) {
+        (Some(digits), _) => days(digits, 1).and_then(SignedDuration::try_from_hours),
+        (_, Some(digits)) => days(digits, 7).and_then(SignedDuration::try_from_hours),
+        _ => text.parse().ok(),
+    };
+    age.filter(SignedDuration::is_positive).ok_or_else(|| format!("'{text}' is no age: 36h, 90d and 12w are"))
+}
+
+fn age_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SignedDuration>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| age(&text)).transpose().map_err(serde::de::Error::custom)
 }
 
 /// The defaults of the job.

@@ -6,5 +6,5 @@
 pub mod cli;
 
 mod endpoints;
-mod progress;
+pub(crate) mod progress;
 mod source;

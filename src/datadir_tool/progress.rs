@@ -12,7 +12,7 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Whom to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Listener {
+pub(crate) enum Listener {
     /// A bar if stderr is a terminal, else nothing
     Auto,
     /// Lines {"done": BYTES, "of": BYTES} on stderr, for a program
@@ -22,7 +22,7 @@ pub(super) enum Listener {
 }
 
 /// Long work that is going on.
-pub(super) enum Progress {
+pub(crate) enum Progress {
     Bar(ProgressBar),
     Lines { last: Option<Instant> },
     Silent,
@@ -30,7 +30,7 @@ pub(super) enum Progress {
 
 impl Progress {
     /// Begins; `what` is a word or two.
-    pub(super) fn begin(listener: Listener, what: &'static str) -> Self {
+    pub(crate) fn begin(listener: Listener, what: &'static str) -> Self {
         match listener {
             Listener::Auto if io::stderr().is_terminal() => {
                 let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -43,7 +43,7 @@ impl Progress {
     }
 
     /// So many bytes are done, of so many.
-    pub(super) fn tell(&mut self, done: u64, of: u64) {
+    pub(crate) fn tell(&mut self, done: u64, of: u64) {
         match self {
             Self::Bar(bar) => {
                 if bar.length() != Some(of) {

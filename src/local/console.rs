@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::table::Table;
 use crate::report::{self, Complaint};
+use crate::table::Table;
 
 /// Where a command's words go.
 #[derive(Debug, Clone)]

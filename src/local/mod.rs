@@ -39,7 +39,6 @@ pub mod sandbox;
 pub mod slug;
 pub mod spec;
 pub mod state;
-pub mod table;
 pub mod task;
 pub mod waves;
 pub mod worker;

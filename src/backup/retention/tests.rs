@@ -103,6 +103,16 @@ fn a_set_of_the_future_is_not_old() {
     assert_eq!(kept(&sets, &policy, at(2)), [0, 1, 99]);
 }
 
+#[test]
+fn ages_are_hours_days_and_weeks() {
+    for (text, hours) in [("36h", 36), ("90d", 90 * 24), ("12w", 12 * 7 * 24), ("1h30m", 1)] {
+        assert_eq!(age(text).unwrap().as_hours(), hours, "{text}");
+    }
+    for text in ["", "90", "d", "-1d", "0d", "9999999999999999999d", "9999999999999999d", "1y"] {
+        assert!(age(text).is_err(), "{text}");
+    }
+}
+
 fn any_known() -> impl Strategy<Value = Known> {
     (0..3_u64, -9000..9000_i64, 1..500_i64, proptest::option::of(-9000..9000_i64), any::<bool>()).prop_map(
         |(cluster, hours, revision, verified, broken)| Known {

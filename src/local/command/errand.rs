@@ -12,9 +12,9 @@ use crate::local::preparation::Prepared;
 use crate::local::sandbox;
 use crate::local::slug::Slug;
 use crate::local::state::Deployment;
-use crate::local::table::Table;
 use crate::local::waves;
 use crate::report::Complaint;
+use crate::table::Table;
 
 /// What a person typed after `run-errand`.
 #[derive(Debug, Clone)]

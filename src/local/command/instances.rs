@@ -8,8 +8,8 @@ use super::{Session, identities, single};
 use crate::local::monit::{JobState, Request, ServiceState, client};
 use crate::local::slug::Slug;
 use crate::local::state::{Deployment, Instance};
-use crate::local::table::Table;
 use crate::local::{instance, worker};
+use crate::table::Table;
 
 /// Shows all instances; `ps` adds their processes, `details` what the director knows.
 pub fn run(session: &Session, ps: bool, details: bool) -> Result<()> {
