@@ -22,6 +22,7 @@ mod fixture;
 pub mod layout;
 pub mod manifest;
 pub mod prune;
+pub mod replay;
 pub mod resolve;
 pub mod retention;
 pub mod store;
