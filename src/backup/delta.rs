@@ -4,6 +4,10 @@
 
 use prost::Message;
 
+mod records;
+
+pub use records::{RecordError, RecordWriter, Records};
+
 /// How a delta begins.
 pub const HEAD: &[u8; 16] = b"etcd-delta 1\n\0\0\0";
 

@@ -25,6 +25,7 @@ pub mod full;
 pub mod layout;
 pub mod manifest;
 pub mod prune;
+pub mod replay;
 pub mod resolve;
 pub mod retention;
 pub mod store;

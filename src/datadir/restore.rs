@@ -103,6 +103,13 @@ pub fn restore(
     Ok(Restored::of(restoring, &facts, &changes, hash, shape.pages))
 }
 
+/// The last revision of a database, and up to which it is compacted.
+pub(crate) fn revisions_of(file: &File) -> Result<(i64, i64), crate::datadir::bolt::Error> {
+    let map = Map::of(file)?;
+    let facts = Facts::of(&Db::over_cut(map.as_slice())?)?;
+    Ok((facts.revision, facts.compacted))
+}
+
 /// Compares the hash, if that is demanded.
 fn check(
     restoring: &Restoring<'_>,

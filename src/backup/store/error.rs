@@ -45,8 +45,8 @@ impl StoreError {
             Error::AlreadyExists { .. } | Error::Precondition { .. } => Failure::Exists,
             Error::PermissionDenied { .. } => Failure::Denied,
             Error::Unauthenticated { .. } => Failure::Credentials,
-            _ if unreachable(&why) => Failure::Unreachable,
-            _ => of_io(error),
+            _ => answered(&why)
+                .unwrap_or_else(|| if unreachable(&why) { Failure::Unreachable } else { of_io(error) }),
         };
         Self { doing, url: url.to_owned(), failure, why }
     }
@@ -86,7 +86,7 @@ impl StoreError {
             ),
             Failure::Unreachable => Complaint::try_again(
                 what,
-                "the store could not be asked; nothing in it has changed",
+                "the store could not be asked, or its answer was lost",
                 "check name resolution, network and, with a CA of your own, store.ca; then run it again",
             ),
             Failure::Configuration => Complaint::failed(
@@ -123,6 +123,26 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
+/// What a store's answer means where the library has no kind of error for it: of lists, and of requests whose code says
+/// more than their status. These are the codes of S3; GCS and Azure speak in statuses.
+fn answered(why: &str) -> Option<Failure> {
+    let codes: [(&[&str], Failure); 3] = [
+        (
+            &[
+                "InvalidAccessKeyId",
+                "SignatureDoesNotMatch",
+                "ExpiredToken",
+                "RequestTimeTooSkewed",
+                "401 Unauthorized",
+            ],
+            Failure::Credentials,
+        ),
+        (&["NoSuchBucket", "404 Not Found"], Failure::NotFound),
+        (&["AccessDenied", "403 Forbidden"], Failure::Denied),
+    ];
+    codes.iter().find(|(codes, _)| codes.iter().any(|code| why.contains(code))).map(|(_, failure)| *failure)
+}
+
 /// reqwest has one kind of error for all that happens before an answer.
 fn unreachable(why: &str) -> bool {
     [
@@ -132,6 +152,9 @@ fn unreachable(why: &str) -> bool {
         "certificate",
         "tcp connect error",
         "timed out",
+        "connection closed",
+        "connection reset",
+        "broken pipe",
     ]
     .iter()
     .any(|part| why.contains(part))
@@ -151,4 +174,35 @@ fn of_io(error: &Error) -> Failure {
         next = source.source();
     }
     Failure::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_answers_is_sorted_by_what_an_operator_does_about_it() {
+        let answer = |text: &str| {
+            let error = Error::Generic { store: "S3", source: text.to_owned().into() };
+            StoreError::of("list v1".to_owned(), "s3://bucket", &error).failure
+        };
+        for (text, failure) in [
+            ("403 Forbidden: <Code>InvalidAccessKeyId</Code>", Failure::Credentials),
+            ("403 Forbidden: <Code>RequestTimeTooSkewed</Code>", Failure::Credentials),
+            ("403 Forbidden: <Code>AccessDenied</Code>", Failure::Denied),
+            ("404 Not Found: <Code>NoSuchBucket</Code>", Failure::NotFound),
+            ("client error (Connect): tcp connect error", Failure::Unreachable),
+            ("client error (SendRequest): connection closed before message completed", Failure::Unreachable),
+            ("503 Slow Down", Failure::Other),
+        ] {
+            assert_eq!(answer(text), failure, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_answer_is_cut() {
+        let error = Error::Generic { store: "S3", source: "ä ".repeat(2000).into() };
+
+        assert!(StoreError::of("list".to_owned(), "s3://bucket", &error).why.chars().count() < 610);
+    }
 }
