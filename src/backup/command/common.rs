@@ -12,7 +12,7 @@ use crate::backup::store::{Store, StoreError};
 use crate::report::Complaint;
 
 /// Where the job of this VM has its properties.
-const JOB_CONFIG: &str = "/var/vcap/jobs/etcd-backup/config/job.json";
+pub(super) const JOB_CONFIG: &str = "/var/vcap/jobs/etcd-backup/config/job.json";
 
 /// Which store, and what is needed to read it. Credentials have no flags: everybody sees a command line. They come from
 /// the job, or from the variables of the cloud's own tools (`AWS_ACCESS_KEY_ID` …).

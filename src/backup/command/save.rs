@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::common::{Place, size};
 use crate::backup::cluster::Cluster;
@@ -71,13 +70,6 @@ impl Members {
     }
 }
 
-/// Four bytes nobody else draws.
-pub(super) fn random() -> [u8; 4] {
-    let mut bytes = [0; 4];
-    SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
-    bytes
-}
-
 /// Runs it.
 pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
     let opened = args.place.open()?;
@@ -90,7 +82,7 @@ pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
     block_on(async {
         let mut progress = Progress::begin(args.progress, "saving");
         let mut tell = |done, of| progress.tell(done, of);
-        let taken = full::take(&opened.store, &packing, &cluster, random(), &mut tell).await;
+        let taken = full::take(&opened.store, &packing, &cluster, full::random(), &mut tell).await;
         drop(progress);
         let full = taken.map_err(|error| FullError::complaint(&error))?;
         if args.json {
