@@ -17,6 +17,7 @@ mod command;
 pub mod config;
 pub mod copy;
 pub mod delta;
+pub mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod layout;
@@ -26,3 +27,4 @@ pub mod replay;
 pub mod resolve;
 pub mod retention;
 pub mod store;
+pub mod verify;

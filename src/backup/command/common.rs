@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::backup::codec::{CodecError, Keys, Recipients};
 use crate::backup::config::{Encryption, JobStore, StoreConfig};
@@ -122,6 +123,13 @@ fn read(file: &Path, what: &str) -> Result<String> {
         )
     })?;
     Ok(text)
+}
+
+/// Four bytes that nobody else draws.
+pub(super) fn random() -> [u8; 4] {
+    let mut bytes = [0; 4];
+    SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
+    bytes
 }
 
 /// A size, for people.
