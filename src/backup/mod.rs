@@ -12,14 +12,17 @@
 pub mod catalog;
 pub mod chain;
 pub mod cli;
+pub mod cluster;
 pub mod codec;
 mod command;
 pub mod config;
 pub mod copy;
 pub mod delta;
+pub mod deltas;
 pub mod fetch;
 #[cfg(test)]
 mod fixture;
+pub mod full;
 pub mod layout;
 pub mod manifest;
 pub mod prune;

@@ -25,6 +25,7 @@ mod meta;
 mod node;
 mod page;
 pub mod pages;
+pub mod passing;
 pub mod write;
 
 pub use bucket::{Bucket, Entry, Place};
@@ -33,7 +34,7 @@ pub use page::PageFault;
 
 #[cfg(test)]
 pub(super) use meta::fnv_1a;
-use page::Page;
+use page::{BUCKET, Page};
 
 /// A page with its overflow pages is not read into memory if it is larger. Only the bucket of the keys
 /// holds values of this size, and that one is only read from a map.

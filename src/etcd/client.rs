@@ -11,12 +11,22 @@ use std::time::Duration;
 use etcd_client::{Channel, ConnectOptions, GetOptions, LeaseGrantOptions, MemberAddOptions};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
-use super::connect::{ConnectError, Target, connect};
+use super::connect::{ConnectError, Target, connect, connect_plain};
 use super::id::{ClusterId, MemberId, PeerUrl};
 use super::member::Member;
+
+pub mod snapshot;
+pub mod watch;
+
+/// While a stream is open, the other end is asked this often whether it is still there. etcd ends connections that ask
+/// more often than `--grpc-keepalive-min-time`, by default 5 s.
+const ALIVE_EVERY: Duration = Duration::from_secs(30);
+/// And has so long to answer.
+const ALIVE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why a call failed. Kinds an operator or a plan treats differently are different variants; etcd's
 /// texts are matched here and nowhere else, because some refusals carry the wrong gRPC code
@@ -57,6 +67,9 @@ pub enum EtcdError {
     /// Only a learner can be promoted: it already votes.
     #[error("the member is no learner")]
     NoLearner,
+    /// What is asked for is older than the last compaction, which was up to this revision (0 = etcd did not say).
+    #[error("etcd has compacted everything up to revision {0}")]
+    Compacted(i64),
     /// A lease with that id exists.
     #[error("a lease with that id exists")]
     LeaseExists,
@@ -101,12 +114,16 @@ impl EtcdError {
             Self::RefusedForNow(message.to_owned())
         } else if has("can only promote a learner member") {
             Self::NoLearner
+        } else if has("required revision has been compacted") {
+            Self::Compacted(0)
         } else if has("lease already exists") {
             Self::LeaseExists
         } else if has("requested lease not found") {
             Self::LeaseNotFound
         } else if matches!(code, tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
             || has("user name is empty")
+            // As a watch is cancelled: in a text, with no code.
+            || has("permission denied")
             || has("auth store")
         {
             Self::Auth(message.to_owned())
@@ -168,6 +185,7 @@ pub struct Added {
 /// One connection to one member.
 pub struct EtcdClient {
     inner: etcd_client::Client,
+    channel: tonic::transport::Channel,
     limit: Duration,
 }
 
@@ -179,6 +197,19 @@ impl EtcdClient {
         limit: Duration,
     ) -> Result<Self, EtcdError> {
         let stream = connect(target, tls, limit).await?;
+        Self::over(stream, target, limit).await
+    }
+
+    /// The same without TLS: clusters that are not of this release may have none.
+    pub async fn connect_plain(target: &Target, limit: Duration) -> Result<Self, EtcdError> {
+        let stream = connect_plain(target, limit).await?;
+        Self::over(stream, target, limit).await
+    }
+
+    async fn over<S>(stream: S, target: &Target, limit: Duration) -> Result<Self, EtcdError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let mut once = Some(TokioIo::new(stream));
         let connector = tower::service_fn(move |_| {
             // tonic asks again when the connection broke; that is told, not repaired.
@@ -187,15 +218,18 @@ impl EtcdClient {
         });
         // The scheme is plain because the stream is already encrypted; the authority is what etcd logs.
         let endpoint = Endpoint::from_shared(format!("http://{}:{}", bracketed(&target.name), target.port))
-            .map_err(|error| EtcdError::Other(error.to_string()))?;
+            .map_err(|error| EtcdError::Other(error.to_string()))?
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .keep_alive_timeout(ALIVE_WITHIN);
         let channel = timeout(limit, endpoint.connect_with_connector(connector))
             .await
             .map_err(|_| EtcdError::Timeout(limit))?
             .map_err(|error| ConnectError::Network(crate::report::chain(&anyhow::Error::new(error))))?;
-        let inner = etcd_client::Client::from_channel(Channel::Tonic(channel), None::<ConnectOptions>)
-            .await
-            .map_err(EtcdError::of)?;
-        Ok(Self { inner, limit })
+        let inner =
+            etcd_client::Client::from_channel(Channel::Tonic(channel.clone()), None::<ConnectOptions>)
+                .await
+                .map_err(EtcdError::of)?;
+        Ok(Self { inner, channel, limit })
     }
 
     /// Connects to the first of these members that answers a linearizable read: one that has a leader and
@@ -272,6 +306,23 @@ impl EtcdClient {
         let mut members = list.members().iter().map(member).collect::<Result<Vec<_>, _>>()?;
         members.sort_by_key(|member| member.id);
         Ok(Membership { cluster_id: ClusterId(cluster_id), answered_by: MemberId(member_id), members })
+    }
+
+    /// The cluster's revision, through consensus. A permission error is one: nothing is known then.
+    pub async fn revision(&mut self) -> Result<i64, EtcdError> {
+        let options = GetOptions::new().with_keys_only().with_limit(1);
+        let answer = Self::bounded(self.limit, self.inner.get("\0", Some(options))).await?;
+        Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
+    }
+
+    /// For how many seconds a lease was granted; `None` = there is no such lease (any more).
+    pub async fn lease_seconds(&mut self, id: i64) -> Result<Option<i64>, EtcdError> {
+        match Self::bounded(self.limit, self.inner.lease_time_to_live(id, None)).await {
+            // etcd answers a TTL of -1 for one that it does not know.
+            Ok(answer) => Ok(Some(answer.granted_ttl()).filter(|seconds| *seconds > 0)),
+            Err(EtcdError::LeaseNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes a key; the answer means that a quorum has it. Returns the revision.

@@ -77,16 +77,23 @@ async fn connect_unbounded(
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let name = ServerName::try_from(target.name.clone())
         .map_err(|_| ConnectError::Dns(format!("'{}' is neither a DNS name nor an address", target.name)))?;
+    let stream = dial(target).await?;
+    TlsConnector::from(tls).connect(name, stream).await.map_err(|error| of_handshake(&error))
+}
+
+/// Connects without TLS.
+pub async fn connect_plain(target: &Target, limit: Duration) -> Result<TcpStream, ConnectError> {
+    timeout(limit, dial(target)).await.unwrap_or(Err(ConnectError::Timeout(limit)))
+}
+
+async fn dial(target: &Target) -> Result<TcpStream, ConnectError> {
     let mut last = ConnectError::Dns(format!("'{}' has no address", target.dial));
     for address in addresses(target).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 // Small requests, one at a time: waiting to fill packets only costs.
                 stream.set_nodelay(true).map_err(|error| of_io(&error))?;
-                return TlsConnector::from(tls)
-                    .connect(name, stream)
-                    .await
-                    .map_err(|error| of_handshake(&error));
+                return Ok(stream);
             }
             Err(error) => last = of_io(&error),
         }

@@ -103,7 +103,7 @@ fn probe<S: Source + ?Sized>(source: &S, len: u64) -> io::Result<Option<Meta>> {
     Ok(None)
 }
 
-fn parse(page: &[u8]) -> Option<Meta> {
+pub(super) fn parse(page: &[u8]) -> Option<Meta> {
     let body = page.get(page::HEADER..)?;
     let number = |at| u64_at(body, at);
     let valid =
