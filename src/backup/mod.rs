@@ -20,6 +20,7 @@ pub mod copy;
 pub mod daemon;
 pub mod delta;
 pub mod deltas;
+pub mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod full;
@@ -30,3 +31,4 @@ pub mod replay;
 pub mod resolve;
 pub mod retention;
 pub mod store;
+pub mod verify;

@@ -110,6 +110,7 @@ pub mod wire;
 mod backend;
 mod classify;
 mod damage;
+pub mod key_hash;
 mod layout;
 mod lock;
 

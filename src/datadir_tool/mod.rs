@@ -7,4 +7,4 @@ pub mod cli;
 
 mod endpoints;
 pub(crate) mod progress;
-mod source;
+pub(crate) mod source;

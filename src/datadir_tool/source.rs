@@ -15,7 +15,7 @@ use crate::job::config::JobConfig;
 
 /// Who the members are, and which of them this is.
 #[derive(Debug, Args)]
-pub(super) struct Source {
+pub(crate) struct Source {
     #[command(flatten)]
     list: List,
     /// With --dns-srv: the records of this service name, as etcd's --discovery-srv-name
@@ -62,7 +62,7 @@ struct Told {
 
 impl Source {
     /// Reads the members and judges them.
-    pub(super) fn membership(&self) -> Result<Membership> {
+    pub(crate) fn membership(&self) -> Result<Membership> {
         let advertised = self
             .initial_advertise_peer_urls
             .as_deref()

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::backup::codec::{CodecError, Keys, Recipients};
 use crate::backup::config::{Encryption, JobStore, StoreConfig};
+pub(super) use crate::backup::full::random;
 use crate::backup::retention::Policy;
 use crate::backup::store::{Store, StoreError};
 use crate::report::Complaint;

@@ -1,15 +1,152 @@
 //! `etcd-backup verify`.
 
-use anyhow::Result;
+use std::path::PathBuf;
 
-use crate::backup::cli::unwritten;
-use crate::report::Exit;
+use anyhow::Result;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::common::{Opened, Place, random, size};
+use super::restore::Scratch;
+use crate::backup::catalog::{Entry, catalog, load};
+use crate::backup::chain::{Point, choose};
+use crate::backup::layout::{self, SetId};
+use crate::backup::manifest::{VERSION, Verification};
+use crate::backup::verify::{Verified, read_back, restore_and_judge, whole};
+use crate::datadir_tool::progress::{Listener, Progress};
+use crate::lifecycle::block_on;
+use crate::report::{self, Complaint, Exit};
 
 /// Its flags.
 #[derive(Debug, clap::Args)]
-pub(in crate::backup) struct Args {}
+pub(in crate::backup) struct Args {
+    /// Which set (again for more) [default: the newest one]
+    #[arg(long = "set", value_name = "SET")]
+    sets: Vec<SetId>,
+    /// All sets
+    #[arg(long, conflicts_with = "sets")]
+    all: bool,
+    /// Restore each into a temporary directory, judge what came out and compare etcd's hash of the keys
+    #[arg(long)]
+    deep: bool,
+    /// Where --deep has room for a whole database
+    #[arg(long, value_name = "DIR", requires = "deep")]
+    temporary_dir: Option<PathBuf>,
+    /// Leave no note in the store
+    #[arg(long)]
+    no_record: bool,
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON (fields are added, never changed)
+    #[arg(long)]
+    json: bool,
+    /// How to show how far it is
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    progress: Listener,
+}
 
 /// Runs it.
-pub(in crate::backup) fn run(_: Args) -> Result<Exit> {
-    unwritten("verify")
+pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+    let opened = args.place.open()?;
+    let verified = block_on(async {
+        let catalog = catalog(&opened.store).await.map_err(|error| error.complaint())?;
+        let entries: Vec<&Entry> = if args.all {
+            catalog.sets.iter().collect()
+        } else if args.sets.is_empty() {
+            vec![choose(&catalog.sets, None, Point::Latest).map_err(|error| error.complaint())?]
+        } else {
+            let found = args.sets.iter().map(|set| choose(&catalog.sets, Some(set), Point::Latest));
+            found.collect::<Result<_, _>>().map_err(|error| error.complaint())?
+        };
+        let mut verified = Vec::new();
+        for entry in entries {
+            verified.push(verify(&args, &opened, entry).await?);
+        }
+        Ok(verified)
+    })?;
+    if args.json {
+        report::answer_json(&verified)?;
+    } else {
+        for one in verified.iter().filter(|one| one.is_sound()) {
+            report::answer(&human(one))?;
+        }
+    }
+    let faults: Vec<String> = verified
+        .iter()
+        .flat_map(|one| one.faults.iter().map(|fault| format!("\n    - {}: {}", fault.object, fault.why)))
+        .collect();
+    if faults.is_empty() {
+        return Ok(Exit::Done);
+    }
+    Err(Complaint::failed(
+        format!("{} of what is in {} cannot be used:{}", faults.len(), opened.store.url(), faults.concat()),
+        "a restore would refuse it, or stop before it",
+        next(&verified),
+    )
+    .into())
+}
+
+async fn verify(args: &Args, opened: &Opened, entry: &Entry) -> Result<Verified> {
+    let Opened { store, keys, .. } = opened;
+    let set = load(store, entry).await.map_err(|error| error.complaint())?;
+    let chain = whole(&set);
+    let mut progress = Progress::begin(args.progress, "verifying");
+    let told = move |done, of| progress.tell(done, of);
+    let verified = if args.deep {
+        let temporary = args.temporary_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let scratch = Scratch::below(&temporary).map_err(|error| {
+            Complaint::failed(
+                format!("no directory can be made in {}: {error}", temporary.display()),
+                "a deep verification restores the backup for a moment",
+                "name a directory with room for the database: --temporary-dir DIR",
+            )
+        })?;
+        restore_and_judge(store, &chain, keys, scratch.path(), told).await
+    } else {
+        read_back(store, &chain, keys, told).await
+    };
+    let verified = verified.map_err(|error| error.complaint())?;
+    if let (true, Some(revision), false) = (verified.is_sound(), verified.revision, args.no_record) {
+        let at = Timestamp::now();
+        let note = Verification {
+            version: VERSION,
+            set: verified.set.clone(),
+            at,
+            deep: verified.deep,
+            revision,
+            objects: verified.objects,
+            bytes: verified.bytes,
+        };
+        let name = layout::verification(&verified.set, at, random());
+        let note = Bytes::from(serde_json::to_vec(&note)?);
+        store.put_new(&name, note).await.map_err(|error| error.complaint())?;
+    }
+    Ok(verified)
+}
+
+fn human(verified: &Verified) -> String {
+    let how = match (verified.deep, verified.hash_compared) {
+        (false, _) => "every object read back",
+        (true, false) => "restored and judged",
+        (true, true) => "restored and judged, its keys have the hash that etcd told",
+    };
+    format!(
+        "{}: whole up to revision {}, {how} ({} objects, {})",
+        verified.set,
+        verified.revision.unwrap_or_default(),
+        verified.objects,
+        size(verified.bytes),
+    )
+}
+
+fn next(verified: &[Verified]) -> String {
+    let intact =
+        verified.iter().filter_map(|one| Some((&one.set, one.revision?))).max_by_key(|(set, _)| *set);
+    match intact {
+        Some((set, revision)) => format!(
+            "what is proven can be restored: `etcd-backup restore --set {set} --to {revision}`; take a new full: `etcd-backup save`"
+        ),
+        None => "take a new full: `etcd-backup save`; `etcd-backup verify --all` says which sets are whole"
+            .to_owned(),
+    }
 }
