@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc::{self, Sender};
 
 use super::cluster::{Answering, Cluster, NoMember};
@@ -129,6 +130,13 @@ pub async fn take(
     store.put_new(&name, manifest_bytes(&full)).await?;
     fail_point::reach("backup:full-listed");
     Ok(full)
+}
+
+/// Four bytes that nobody else draws, for a name.
+pub(super) fn random() -> [u8; 4] {
+    let mut bytes = [0; 4];
+    SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
+    bytes
 }
 
 /// A manifest as it lies in the store: for people as well.

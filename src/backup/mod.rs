@@ -17,6 +17,7 @@ pub mod codec;
 mod command;
 pub mod config;
 pub mod copy;
+pub mod daemon;
 pub mod delta;
 pub mod deltas;
 pub mod fetch;

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
-use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::backup::codec::{CodecError, Keys, Recipients};
 use crate::backup::config::{Encryption, JobStore, StoreConfig};
+pub(super) use crate::backup::full::random;
 use crate::backup::retention::Policy;
 use crate::backup::store::{Store, StoreError};
 use crate::report::Complaint;
 
 /// Where the job of this VM has its properties.
-const JOB_CONFIG: &str = "/var/vcap/jobs/etcd-backup/config/job.json";
+pub(super) const JOB_CONFIG: &str = "/var/vcap/jobs/etcd-backup/config/job.json";
 
 /// Which store, and what is needed to read it. Credentials have no flags: everybody sees a command line. They come from
 /// the job, or from the variables of the cloud's own tools (`AWS_ACCESS_KEY_ID` …).
@@ -123,13 +123,6 @@ fn read(file: &Path, what: &str) -> Result<String> {
         )
     })?;
     Ok(text)
-}
-
-/// Four bytes that nobody else draws.
-pub(super) fn random() -> [u8; 4] {
-    let mut bytes = [0; 4];
-    SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
-    bytes
 }
 
 /// A size, for people.

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::common::{Place, random, size};
+use anyhow::Result;
+
+use super::common::{Place, size};
 use crate::backup::cluster::Cluster;
 use crate::backup::codec::Packing;
 use crate::backup::full::{self, FullError};
@@ -13,7 +15,6 @@ use crate::etcd::tls::Files;
 use crate::job::paths::Paths;
 use crate::lifecycle::block_on;
 use crate::report::{self, Exit};
-use anyhow::Result;
 
 /// Its flags.
 #[derive(Debug, clap::Args)]
@@ -81,7 +82,7 @@ pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
     block_on(async {
         let mut progress = Progress::begin(args.progress, "saving");
         let mut tell = |done, of| progress.tell(done, of);
-        let taken = full::take(&opened.store, &packing, &cluster, random(), &mut tell).await;
+        let taken = full::take(&opened.store, &packing, &cluster, full::random(), &mut tell).await;
         drop(progress);
         let full = taken.map_err(|error| FullError::complaint(&error))?;
         if args.json {

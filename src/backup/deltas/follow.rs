@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::upload::upload;
@@ -15,6 +14,7 @@ use super::{Base, Batch, Filling, Gap};
 use crate::backup::cluster::{Cluster, NoMember};
 use crate::backup::codec::{CodecError, Packing};
 use crate::backup::delta::Lease;
+use crate::backup::full::random;
 use crate::backup::manifest::Delta;
 use crate::backup::store::Store;
 use crate::etcd::client::watch::{Revision, Seen, WatchStream};
@@ -159,9 +159,7 @@ impl Following<'_> {
     async fn upload(&self, base: Base, batch: Batch) -> Delta {
         let mut pause = PAUSE;
         loop {
-            let mut random = [0; 4];
-            SystemRandom::new().fill(&mut random).expect("the system has random numbers");
-            match upload(self.store, self.packing, &base, &batch, random).await {
+            match upload(self.store, self.packing, &base, &batch, random()).await {
                 Ok(delta) => {
                     (self.tell)(&Told::Delta(delta.clone()));
                     return delta;

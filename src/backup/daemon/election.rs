@@ -1,0 +1,81 @@
+//! Which instance takes the backups: who holds a lease with a fixed id, of which etcd grants only one. As with the
+//! mutex of membership changes (docs/contract.md#mutex), nothing appears among the users' keys.
+//!
+//! Two instances may be active for a moment, when one is cut off from etcd and its lease ends. That does no harm: each
+//! writes objects of its own, and readers take what continues the chain.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::backup::cluster::{Cluster, NoMember};
+use crate::etcd::client::{EtcdClient, EtcdError};
+
+/// `etcd-bak` in ASCII.
+const LEASE_ID: i64 = i64::from_be_bytes(*b"etcd-bak");
+/// How long a dead instance keeps the others waiting.
+const TTL: Duration = Duration::from_secs(15);
+/// Two renewals may fail.
+const RENEW_EVERY: Duration = Duration::from_secs(4);
+
+/// The place of the one that is active.
+pub(super) struct Lead {
+    /// By then it may be somebody else's.
+    until: Instant,
+}
+
+impl Lead {
+    /// Takes it if it is free; an error is why etcd does not tell.
+    pub(super) async fn try_take(cluster: &Cluster) -> Result<Option<Self>, String> {
+        let mut client = client(cluster).await.map_err(|error| error.to_string())?;
+        // Measured before the question is sent: etcd's clock starts later.
+        let until = Instant::now() + TTL;
+        match client.grant_lease(LEASE_ID, TTL.as_secs().cast_signed()).await {
+            Ok(()) => Ok(Some(Self { until })),
+            Err(EtcdError::LeaseExists) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Keeps it; returns when it is lost.
+    pub(super) async fn keep(&mut self, cluster: &Cluster) {
+        let mut connected: Option<EtcdClient> = None;
+        loop {
+            if timeout_at(self.until, sleep(RENEW_EVERY)).await.is_err() {
+                return;
+            }
+            let before = Instant::now();
+            let renewal = async {
+                let mut client = match connected.take() {
+                    Some(client) => client,
+                    None => client(cluster).await.ok()?,
+                };
+                let renewed = client.renew_lease(LEASE_ID).await;
+                connected = renewed.is_ok().then_some(client);
+                Some(renewed)
+            };
+            match timeout_at(self.until, renewal).await {
+                Ok(Some(Ok(()))) => self.until = before + TTL,
+                Ok(Some(Err(EtcdError::LeaseNotFound))) | Err(_) => return,
+                Ok(Some(Err(_)) | None) => {}
+            }
+        }
+    }
+
+    /// Gives it back, if it is certainly ours. Best effort: it ends by itself.
+    pub(super) async fn release(self, cluster: &Cluster) {
+        let revoke = async {
+            if let Ok(mut client) = client(cluster).await
+                && Instant::now() < self.until
+            {
+                // Ignored, as said.
+                let _ = client.revoke_lease(LEASE_ID).await;
+            }
+        };
+        let _ = timeout_at(self.until, revoke).await;
+    }
+}
+
+async fn client(cluster: &Cluster) -> Result<EtcdClient, NoMember> {
+    cluster.source().await.map(|(answering, _)| answering.client)
+}

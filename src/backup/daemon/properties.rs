@@ -1,0 +1,147 @@
+//! The job's properties, read once.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::schedule::Schedule;
+use crate::backup::codec::{Packing, Recipients};
+use crate::backup::config::JobStore;
+use crate::backup::deltas::Limits;
+use crate::backup::manifest::Compression;
+use crate::backup::retention::Policy;
+use crate::backup::store::Store;
+
+/// Larger ones would take memory that is etcd's.
+const DELTA_BYTES_MAX: usize = 64 << 20;
+
+/// What the job does.
+#[derive(Debug)]
+pub struct Job {
+    /// Where to.
+    pub store: Store,
+    /// How objects are packed.
+    pub packing: Packing,
+    /// When a full snapshot is due.
+    pub schedule: Schedule,
+    /// When a delta is cut.
+    pub limits: Limits,
+    /// What is kept.
+    pub retention: Policy,
+}
+
+/// As job.json has them; one that is not there has its default, which is that of the job's spec.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Raw {
+    schedule: String,
+    schedule_time_zone: String,
+    schedule_jitter: String,
+    delta_period: String,
+    delta_bytes: usize,
+    compression: Compression,
+    upload_bytes_per_second: Option<u64>,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            schedule: "0 * * * *".to_owned(),
+            schedule_time_zone: "UTC".to_owned(),
+            schedule_jitter: "1m".to_owned(),
+            delta_period: "20s".to_owned(),
+            delta_bytes: 10_485_760,
+            compression: Compression::Zstd,
+            upload_bytes_per_second: None,
+        }
+    }
+}
+
+impl Job {
+    /// Reads job.json. Errors: all that is wrong with it; no secret is repeated.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let JobStore { store, encryption, retention } =
+            JobStore::of_job(text).map_err(|error| vec![error])?;
+        let properties =
+            serde_json::from_str::<Value>(text).ok().and_then(|job| job.get("properties").cloned());
+        let properties = properties.map(|mut properties| {
+            if let Some(properties) = properties.as_object_mut() {
+                properties.retain(|_, value| !value.is_null());
+            }
+            properties
+        });
+        let raw: Raw = serde_json::from_value(properties.unwrap_or_default())
+            .map_err(|error| vec![format!("a property is of the wrong kind: {error}")])?;
+        let mut faults = Vec::new();
+        let mut fault = |error: String| faults.push(error);
+
+        let store = Store::open(&store).map_err(|error| fault(error.to_string())).ok();
+        let recipients =
+            Recipients::parse(&encryption.recipients).map_err(|error| fault(error.to_string())).ok();
+        let jitter = duration("schedule_jitter", &raw.schedule_jitter).map_err(&mut fault).ok();
+        let schedule = jitter.and_then(|jitter| {
+            let schedule = Schedule::parse(&raw.schedule, &raw.schedule_time_zone, jitter, share());
+            schedule.map_err(&mut fault).ok()
+        });
+        let period = duration("delta_period", &raw.delta_period).map_err(&mut fault).ok();
+        let period = period.and_then(|period| Duration::try_from(period).ok());
+        if !(1..=DELTA_BYTES_MAX).contains(&raw.delta_bytes) {
+            fault(format!("delta_bytes {} is not between 1 and {DELTA_BYTES_MAX}", raw.delta_bytes));
+        }
+        match (store, recipients, schedule, period) {
+            (Some(store), Some(recipients), Some(schedule), Some(period)) if faults.is_empty() => Ok(Self {
+                store,
+                packing: Packing {
+                    compression: raw.compression,
+                    recipients,
+                    bytes_per_second: raw.upload_bytes_per_second,
+                },
+                schedule,
+                limits: Limits { period, bytes: raw.delta_bytes },
+                retention,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+fn duration(name: &str, text: &str) -> Result<SignedDuration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().filter(|duration| !duration.is_negative());
+    parsed.ok_or_else(|| format!("{name} '{text}' is no duration: 20s, 10m and 1h are"))
+}
+
+/// Between 0 and 1.
+fn share() -> f64 {
+    let mut drawn = [0; 1];
+    SystemRandom::new().fill(&mut drawn).expect("the system has random numbers");
+    f64::from(drawn[0]) / 255.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_all_that_has_to_be_told() {
+        let job =
+            Job::parse(r#"{"properties": {"store.url": "file:///backups", "delta_period": null}}"#).unwrap();
+
+        assert_eq!(job.limits, Limits { period: Duration::from_secs(20), bytes: 10_485_760 });
+        assert_eq!(job.packing.compression, Compression::Zstd);
+        assert_eq!(job.retention, Policy::default());
+    }
+
+    #[test]
+    fn all_faults_are_told_together() {
+        let job = r#"{"properties": {"store.url": "ftp://backups", "schedule": "never", "delta_period": "soon",
+            "delta_bytes": 0, "encryption.recipients": ["AGE-SECRET-KEY-1X"]}}"#;
+
+        let faults = Job::parse(job).unwrap_err();
+
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert!(!faults.concat().contains("AGE-SECRET"), "{faults:?}");
+    }
+}
