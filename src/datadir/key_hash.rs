@@ -1,14 +1,17 @@
 //! etcd's own hash of keys and values (`HashKV`), computed over a database that no etcd has open
 //! (docs/contract.md#key-hash).
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::ControlFlow;
 
-use super::bolt::{Db, Error};
+use super::bolt::{Bucket, Db, Error};
 use super::source::Map;
+use super::wire::Fields;
 
-/// What etcd may answer for the same content: since 3.5.12 and 3.6 it leaves out a deletion at the very revision up to
-/// which it was compacted, because members may or may not have removed that already.
+/// What etcd may answer for the same content: since 3.4.34 and 3.5.16 it leaves out a deletion at the very revision up
+/// to which it was compacted, because older members have removed that already and newer ones keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHashes {
     /// As the newer ones do.
@@ -26,37 +29,96 @@ impl KeyHashes {
 
 /// The hash of all records up to `revision`, where everything up to `compacted` has been compacted. `None`: a
 /// compaction is going on in this database, and what it will remove cannot be told from what it keeps.
+///
+/// Records up to the compaction count only as long as nothing newer of their key does, so every key that was written
+/// since then is remembered, by a number of 128 bits.
 pub fn key_hash(db: &File, compacted: i64, revision: i64) -> Result<Option<KeyHashes>, Error> {
+    // Never compacted: etcd says -1 for that.
+    let compacted = compacted.max(0);
     let map = Map::of(db)?;
     let db = Db::over_cut(map.as_slice())?;
-    let mark = |name: &str| -> Result<Option<Vec<u8>>, Error> {
-        match db.bucket(b"meta")? {
-            Some(meta) => meta.get(name.as_bytes()),
-            None => Ok(None),
-        }
+    let mark = |name: &str| -> Result<i64, Error> {
+        let Some(meta) = db.bucket(b"meta")? else { return Ok(0) };
+        Ok(meta.get(name.as_bytes())?.as_deref().and_then(main_revision).unwrap_or(0))
     };
-    let main = |mark: Option<Vec<u8>>| mark.as_deref().and_then(main_revision).unwrap_or(0);
-    let (scheduled, finished) = (main(mark("scheduledCompactRev")?), main(mark("finishedCompactRev")?));
+    let (scheduled, finished) = (mark("scheduledCompactRev")?, mark("finishedCompactRev")?);
     if scheduled > finished || finished > compacted {
         return Ok(None);
     }
-    let mut hashes = KeyHashes { newer: crc32c::crc32c(b"key"), older: crc32c::crc32c(b"key") };
-    if let Some(keys) = db.bucket(b"key")? {
-        let _ = keys.visit::<()>(&mut |key, value, _| {
-            let Some(main) = main_revision(key) else { return ControlFlow::Continue(()) };
-            if main > revision {
-                return ControlFlow::Break(());
+    let Some(keys) = db.bucket(b"key")? else {
+        let empty = crc32c::crc32c(b"key");
+        return Ok(Some(KeyHashes { newer: empty, older: empty }));
+    };
+    let mut written: HashMap<u128, Last> = HashMap::new();
+    // Whether any key is there at the revision; if none is, etcd leaves out nothing.
+    let mut alive = false;
+    if compacted > 0 {
+        each(&keys, revision, |at, value| {
+            if at.main > compacted {
+                written.insert(number(value), if at.deleted { Last::Deleted } else { Last::Written });
             }
-            let add = |hash: u32| crc32c::crc32c_append(crc32c::crc32c_append(hash, key), value);
-            hashes.older = add(hashes.older);
-            let deleted = key.len() > 17 && key[17] == b't';
-            if !(deleted && main == compacted) {
-                hashes.newer = add(hashes.newer);
-            }
-            ControlFlow::Continue(())
         })?;
+        alive = written.values().any(|last| *last == Last::Written);
+        if !alive {
+            each(&keys, compacted, |at, value| {
+                alive = alive || !(at.deleted || written.contains_key(&number(value)));
+            })?;
+        }
     }
+    let mut hashes = KeyHashes { newer: crc32c::crc32c(b"key"), older: crc32c::crc32c(b"key") };
+    each(&keys, revision, |at, value| {
+        if alive && at.main <= compacted && written.contains_key(&number(value)) {
+            return;
+        }
+        let add = |hash: u32| crc32c::crc32c_append(crc32c::crc32c_append(hash, at.key), value);
+        hashes.older = add(hashes.older);
+        if !(at.deleted && at.main == compacted) {
+            hashes.newer = add(hashes.newer);
+        }
+    })?;
     Ok(Some(hashes))
+}
+
+/// What the last record of a key since the compaction says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Written,
+    Deleted,
+}
+
+/// Where a record stands.
+struct At<'a> {
+    key: &'a [u8],
+    main: i64,
+    deleted: bool,
+}
+
+/// Shows every record up to a revision.
+fn each(keys: &Bucket<'_, &[u8]>, revision: i64, mut look: impl FnMut(&At<'_>, &[u8])) -> Result<(), Error> {
+    let _ = keys.visit::<()>(&mut |key, value, _| {
+        let Some(main) = main_revision(key) else { return ControlFlow::Continue(()) };
+        if main > revision {
+            return ControlFlow::Break(());
+        }
+        look(&At { key, main, deleted: key.get(17) == Some(&b't') }, value);
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
+}
+
+/// Stands for the key of a record. Two keys with the same number are less likely than a broken memory.
+fn number(record: &[u8]) -> u128 {
+    let key = Fields::of(record).find_map(|field| match field {
+        Ok((1, value)) => value.bytes().ok(),
+        _ => None,
+    });
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(salt);
+        hasher.write(key.unwrap_or_default());
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
 }
 
 fn main_revision(key: &[u8]) -> Option<i64> {
