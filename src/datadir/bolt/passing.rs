@@ -290,8 +290,8 @@ impl Passing {
                 (b"key", Ok(Root::Inline(small))) => {
                     let index = small.count().checked_sub(1);
                     let key = index.and_then(|index| key(small.item(index).ok()?.key));
-                    let last = key.map_or(0, |(main, _)| main.cast_signed());
-                    list.key = Some(KeyBucket::Small(last));
+                    let newest = key.map_or(0, |(main, _)| main.cast_signed());
+                    list.key = Some(KeyBucket::Small(newest));
                 }
                 (b"meta", Ok(Root::Inline(small))) => list.compacted = Some(marks(&small)),
                 _ => {}
