@@ -210,7 +210,8 @@ fn best<'a>(members: impl Iterator<Item = &'a Status> + Clone) -> Option<usize> 
     let rank = |status: &Status| {
         let follows = status.leader.is_some_and(|leader| leader != status.member_id);
         let near = status.raft_applied_index + LAG_MAX >= furthest;
-        (follows && near && status.errors.is_empty(), status.raft_applied_index)
+        let healthy = near && status.errors.is_empty();
+        (healthy && follows, healthy, status.raft_applied_index)
     };
     voters.max_by_key(|(_, status)| rank(status)).map(|(place, _)| place)
 }
