@@ -30,12 +30,14 @@ use crate::journal;
 
 /// A candidate looks again after this long.
 const CANDIDATE_EVERY: Duration = Duration::from_secs(5);
+/// The store is looked at this often at least: somebody may have saved a set by hand, which is then the one to follow.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// After a failure one looks again after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// And takes a full snapshot again after this long.
 const FULL_AGAIN: Duration = Duration::from_mins(1);
 /// What is going on has so long to end well: less than bpm waits before it kills.
-const END_WITHIN: Duration = Duration::from_secs(22);
+const END_WITHIN: Duration = Duration::from_secs(13);
 /// The old set is followed so long after the snapshot of the new one, until both touch.
 const TOUCH_WITHIN: Duration = Duration::from_secs(30);
 
@@ -71,11 +73,17 @@ pub async fn run(job: &Job, cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 async fn candidate(cluster: &Cluster) -> Lead {
+    let mut told = None;
     loop {
         match Lead::try_take(cluster).await {
             Ok(Some(lead)) => return lead,
-            Ok(None) => {}
-            Err(why) => journal::warn("nobody can be elected", &json!({"why": why})),
+            Ok(None) => told = None,
+            // Once for each reason: etcd may be down for long.
+            Err(why) if told.as_ref() != Some(&why) => {
+                journal::warn("nobody can be elected", &json!({"why": why}));
+                told = Some(why);
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(CANDIDATE_EVERY).await;
     }
@@ -139,7 +147,7 @@ async fn work(job: &Job, cluster: &Cluster, mut quit: watch::Receiver<bool>) {
                 let mut quit = quit.clone();
                 let stop = async {
                     tokio::select! {
-                        () = tokio::time::sleep(span(Timestamp::now(), until)) => {}
+                        () = tokio::time::sleep(span(Timestamp::now(), until).min(LOOK_EVERY)) => {}
                         _ = quit.changed() => {}
                     }
                 };

@@ -25,7 +25,7 @@ use crate::etcd::id::ClusterId;
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What waits when it ends has so long to get into the store.
-const FLUSH_WITHIN: Duration = Duration::from_secs(20);
+const FLUSH_WITHIN: Duration = Duration::from_secs(10);
 /// Leases that are remembered as written down. Whoever has more gets some of them twice, which does no harm.
 const LEASES_MAX: usize = 65_536;
 
