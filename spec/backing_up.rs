@@ -5,6 +5,7 @@
 
 #[path = "support/etcd.rs"]
 mod etcd;
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,6 +23,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prost::Message;
 use serde_json::{Value, json};
+use support::fleet::Fleet;
 use tempfile::TempDir;
 
 /// A store of this test.
@@ -185,6 +187,13 @@ impl Job {
 
     fn told(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The most memory it ever had, in bytes.
+    fn most_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
     }
 
     fn says(&self, text: &str) {
@@ -450,4 +459,99 @@ fn sets_touch_each_other_and_another_instance_takes_over() {
     // Killed between the new set and the end of the old one, the first leaves a gap there: docs/contract.md#deltas.
     let whole = touching.iter().enumerate().filter(|(place, _)| *place + 2 != before);
     assert!(whole.map(|(_, pair)| pair).all(|(old, new)| old >= new), "{touching:?}\n{}", second.told());
+}
+
+/// A store that takes nothing holds etcd back, not our memory; when it takes something again, all of it is there.
+#[test]
+fn a_store_that_is_gone_costs_no_memory_and_no_revision() {
+    const WRITTEN: usize = 96 << 20;
+    let (shop, directory) = (Shop::new(), tempfile::tempdir().unwrap());
+    let etcd = Etcd::start(&Start::alone("3.6", &directory.path().join("data")));
+    let job = Job::start(&shop, &etcd, "a", &json!({"delta_bytes": 1 << 20, "compression": "none"}), None);
+    shop.reaches(1);
+    etcd.put("before", b"1");
+    shop.reaches(2);
+    let before = job.most_memory();
+
+    // Where the directory was is a file.
+    let (place, aside) = (shop.0.path().to_owned(), shop.0.path().with_extension("aside"));
+    fs::rename(&place, &aside).unwrap();
+    File::create(&place).unwrap();
+    for number in 0..WRITTEN >> 20 {
+        etcd.put(&format!("key-{}", number % 8), &vec![u8::try_from(number % 251).unwrap(); 1 << 20]);
+    }
+    job.says("a delta could not be uploaded");
+    let with_backlog = job.most_memory();
+    fs::remove_file(&place).unwrap();
+    fs::rename(&aside, &place).unwrap();
+
+    let sets = shop.reaches(revision(&etcd));
+    assert_eq!(sets.len(), 1, "{}", job.told());
+    let all = job.most_memory();
+    assert!(all < 56 << 20, "{before} bytes before, {with_backlog} with a backlog, {all} at the end");
+    println!("memory: {before} before, {with_backlog} with a backlog, {all} after {WRITTEN} bytes");
+}
+
+/// On an instance, through its job: the snapshot is a follower's, and deltas go on when the member they come from dies
+/// and when the leader changes.
+#[test]
+fn a_deployment_of_three_is_backed_up_whoever_leads_and_whoever_dies() {
+    let shop = Shop::new();
+    let fleet = Fleet::new(&["bootstrap.yml"]).deployed();
+    let slugs = fleet.slugs();
+    let backup = "/var/vcap/packages/etcd-tools/bin/etcd-backup";
+    fleet.ssh(&slugs[0], "etcdctl put before 1").succeeded();
+
+    let saved = fleet.ssh(&slugs[0], &format!("{backup} save --json --store {}", shop.url())).succeeded();
+
+    let full: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!(full["cluster"]["deployment"], "etcd");
+    assert_eq!(full["cluster"]["members"].as_array().map(Vec::len), Some(3));
+    assert_eq!(full["cluster"]["properties"]["client_port"], 2379);
+    assert_eq!(full["hash"]["revision"], full["revisions"]["last"]);
+    let table = fleet.ssh(&slugs[0], "etcdctl endpoint status --cluster -w json").succeeded().stdout;
+    let table: Value = serde_json::from_str(&table).unwrap();
+    let leader = format!("{:x}", number(&table[0]["Status"]["leader"]));
+    assert_ne!(full["cluster"]["member"], json!(leader), "a follower has as much");
+    let text = fs::read_to_string(&shop.files()[&format!("v1/{}/full.json", full["set"].as_str().unwrap())])
+        .unwrap();
+    assert!(!text.contains("PRIVATE KEY") && !text.contains("CERTIFICATE"));
+
+    // The job, as it would run on an instance.
+    let properties = json!({"store.url": shop.url(), "schedule": "0 0 1 1 *", "delta_period": "100ms"});
+    let config = json!({"version": 1, "properties": properties}).to_string();
+    let run = format!(
+        "echo '{config}' > /var/vcap/data/backup.json; echo $$ > /var/vcap/data/backup.pid; \
+         exec {backup} run --job-config /var/vcap/data/backup.json 2>>/var/vcap/data/backup.log"
+    );
+    let mut job = fleet.command(&["ssh", &slugs[0], "-c", &run]).spawn().unwrap();
+    let log = || fleet.read(&slugs[0], "/var/vcap/data/backup.log");
+    let put = |slug: &str, key: &str| {
+        let script = format!("for i in $(seq 20); do etcdctl put {key}-$i value >/dev/null || exit 1; done");
+        eventually(&format!("{key} is written"), || (fleet.ssh(slug, &script).code == 0).then_some(()));
+        let read = eventually("an answer", || {
+            Some(fleet.ssh(slug, "etcdctl get x -w json")).filter(|it| it.code == 0)
+        });
+        let read = read.stdout;
+        i64::try_from(number(&serde_json::from_str::<Value>(&read).unwrap()["header"]["revision"])).unwrap()
+    };
+    shop.reaches(put(&slugs[0], "one"));
+
+    // Each member dies once: the leader and the one that is followed are among them.
+    for slug in &slugs {
+        fleet.kill9(slug, "etcd");
+        shop.reaches(put(&slugs[0], "three"));
+    }
+    assert!(log().contains("the watch broke"), "{}", log());
+    let sets = shop.sets();
+    assert_eq!(sets.len(), 1, "{}", log());
+    let scratch = tempfile::tempdir().unwrap();
+    let records: Vec<Record> =
+        sets[0].deltas.iter().flat_map(|delta| shop.records(delta, scratch.path())).collect();
+    let first = full["revisions"]["last"].as_i64().unwrap() + 1;
+    assert!(records.iter().map(|record| record.revision).eq(first..=sets[0].last()));
+
+    let pid: i32 = fleet.read(&slugs[0], "/var/vcap/data/backup.pid").trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    assert!(job.wait().unwrap().success(), "{}", log());
 }

@@ -514,6 +514,7 @@ pub fn packages() -> &'static Path {
             }
         }
         for binary in [
+            env!("CARGO_BIN_EXE_etcd-backup"),
             env!("CARGO_BIN_EXE_etcd-launcher"),
             env!("CARGO_BIN_EXE_etcd-datadir"),
             env!("CARGO_BIN_EXE_etcd-drain"),

@@ -33,7 +33,7 @@ const CANDIDATE_EVERY: Duration = Duration::from_secs(5);
 /// After a failure one looks again after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// And takes a full snapshot again after this long.
-const FULL_AGAIN: Duration = Duration::from_secs(60);
+const FULL_AGAIN: Duration = Duration::from_mins(1);
 /// What is going on has so long to end well: less than bpm waits before it kills.
 const END_WITHIN: Duration = Duration::from_secs(22);
 /// The old set is followed so long after the snapshot of the new one, until both touch.

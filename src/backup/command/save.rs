@@ -41,8 +41,11 @@ pub(in crate::backup) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Cluster [default: that of this VM's job etcd]")]
 pub(super) struct Members {
-    /// A member's client URL (again for more), such as https://10.0.0.5:2379
-    #[arg(long = "etcd", value_name = "URL")]
+    #[arg(
+        long = "etcd",
+        value_name = "URL",
+        help = "A member's client URL (again for more), such as https://10.0.0.5:2379"
+    )]
     endpoints: Vec<ClientUrl>,
     /// The CA of the members' certificates
     #[arg(long = "etcd-cacert", value_name = "FILE", requires_all = ["endpoints", "cert", "key"])]
@@ -71,6 +74,7 @@ impl Members {
 }
 
 /// Runs it.
+#[allow(clippy::needless_pass_by_value, reason = "as every command")]
 pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
     let opened = args.place.open()?;
     let cluster = args.members.cluster()?;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::upload::upload;
 use super::{Base, Batch, Filling, Gap};
-use crate::backup::cluster::{Cluster, NoMember};
+use crate::backup::cluster::Cluster;
 use crate::backup::codec::{CodecError, Packing};
 use crate::backup::delta::Lease;
 use crate::backup::full::random;
@@ -256,7 +256,6 @@ impl Watching {
     ) -> Result<Result<(EtcdClient, WatchStream), String>, NeedsFull> {
         let mut answering = match following.cluster.source().await {
             Ok((answering, _)) => answering,
-            Err(error @ NoMember::TwoClusters { .. }) => return Ok(Err(error.to_string())),
             Err(error) => return Ok(Err(error.to_string())),
         };
         if answering.status.cluster_id != cluster {

@@ -288,8 +288,9 @@ impl Passing {
             match (item.key, root_of(page, &item)) {
                 (b"key", Ok(Root::Page(root))) => list.key = Some(KeyBucket::Page(root)),
                 (b"key", Ok(Root::Inline(small))) => {
-                    let last = small.count().checked_sub(1).and_then(|last| small.item(last).ok());
-                    let last = last.and_then(|item| key(item.key)).map_or(0, |(main, _)| main.cast_signed());
+                    let index = small.count().checked_sub(1);
+                    let key = index.and_then(|index| key(small.item(index).ok()?.key));
+                    let last = key.map_or(0, |(main, _)| main.cast_signed());
                     list.key = Some(KeyBucket::Small(last));
                 }
                 (b"meta", Ok(Root::Inline(small))) => list.compacted = Some(marks(&small)),

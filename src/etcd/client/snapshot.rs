@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{EtcdClient, EtcdError};
 
 /// The member has so long for each piece: it begins with a commit, and its disk may be slow.
-const PIECE_WITHIN: Duration = Duration::from_secs(60);
+const PIECE_WITHIN: Duration = Duration::from_mins(1);
 
 /// A snapshot on its way: the pages of the member's database, and then their SHA-256 in 32 bytes. What is not asked for
 /// stays at the member, but for what HTTP/2's windows hold.
