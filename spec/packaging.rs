@@ -319,6 +319,7 @@ fn every_packaging_script_installs_programs_that_run_from_an_empty_environment()
             Some("3.4") => &["etcd", "etcdctl"],
             Some(_) => &["etcd", "etcdctl", "etcdutl"],
             None => &[
+                "etcd-backup",
                 "etcd-datadir",
                 "etcd-drain",
                 "etcd-hook",
