@@ -83,7 +83,7 @@ async fn transfer(
     let reading = async {
         let mut stream = std::pin::pin!(stream);
         let (mut bytes, mut sha256) = (0_u64, Context::new(&SHA256));
-        let mut filling: Vec<u8> = Vec::new();
+        let mut filling: Vec<u8> = Vec::with_capacity(PART_BYTES);
         let gone =
             |_| CodecError::Machine { object: object.name.clone(), why: "its upload has ended".to_owned() };
         while let Some(piece) = stream.next().await {
@@ -97,7 +97,8 @@ async fn transfer(
                 filling.extend_from_slice(now);
                 rest = later;
                 if filling.len() == PART_BYTES {
-                    sender.send(Piece::Data(std::mem::take(&mut filling).into())).await.map_err(gone)?;
+                    let full = std::mem::replace(&mut filling, Vec::with_capacity(PART_BYTES));
+                    sender.send(Piece::Data(full.into())).await.map_err(gone)?;
                 }
             }
         }
