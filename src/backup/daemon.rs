@@ -95,6 +95,7 @@ struct Memory {
     needs_full: Option<String>,
     full_not_before: Option<Timestamp>,
     pruned: Option<SetId>,
+    waits_for: Option<String>,
 }
 
 /// Takes backups until somebody wants it to end.
@@ -108,11 +109,16 @@ async fn work(job: &Job, cluster: &Cluster, mut quit: watch::Receiver<bool>) {
         let (catalog, base) = match looked {
             Ok(looked) => looked,
             Err(why) => {
-                journal::warn("backups have to wait", &json!({"why": why}));
+                // Once for each reason: etcd or the store may be away for long.
+                if memory.waits_for.as_ref() != Some(&why) {
+                    journal::warn("backups have to wait", &json!({"why": why}));
+                    memory.waits_for = Some(why);
+                }
                 pause(LOOK_AGAIN, &mut quit).await;
                 continue;
             }
         };
+        memory.waits_for = None;
         let newest =
             base.as_ref().and_then(|base| catalog.sets.iter().find(|entry| *entry.set() == base.set));
         let now = Timestamp::now();
