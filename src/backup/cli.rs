@@ -25,6 +25,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// The job: scheduled backups, deltas, verification and defragmentation, on one instance at a time
     Run(command::run::Args),
@@ -47,13 +48,13 @@ enum Command {
 /// Runs a command line.
 pub fn run(args: &[OsString]) -> Result<Exit> {
     match Cli::parse_from(args).command {
-        Command::Run(args) => command::run::run(args),
-        Command::Save(args) => command::save::run(args),
-        Command::List(args) => command::list::run(args),
-        Command::Show(args) => command::show::run(args),
-        Command::Verify(args) => command::verify::run(args),
-        Command::Restore(args) => command::restore::run(args),
-        Command::Prune(args) => command::prune::run(args),
-        Command::Copy(args) => command::copy::run(args),
+        Command::Run(args) => command::run::run(&args),
+        Command::Save(args) => command::save::run(&args),
+        Command::List(args) => command::list::run(&args),
+        Command::Show(args) => command::show::run(&args),
+        Command::Verify(args) => command::verify::run(&args),
+        Command::Restore(args) => command::restore::run(&args),
+        Command::Prune(args) => command::prune::run(&args),
+        Command::Copy(args) => command::copy::run(&args),
     }
 }

@@ -193,7 +193,7 @@ fn records(object: &Object, delta: &Delta, content: Content) -> Result<(), Codec
     let mut records = Records::of(content);
     let (mut first, mut last) = (None, None);
     loop {
-        match records.next() {
+        match records.read() {
             Ok(None) => break,
             Ok(Some(record)) => {
                 first = first.or(Some(record.revision));

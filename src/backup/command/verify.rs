@@ -16,6 +16,7 @@ use crate::report::{self, Complaint, Exit};
 
 /// Its flags.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::backup) struct Args {
     /// Which set (again for more) [default: the newest one]
     #[arg(long = "set", value_name = "SET")]
@@ -43,7 +44,7 @@ pub(in crate::backup) struct Args {
 }
 
 /// Runs it.
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
     let verified = block_on(async {
         let catalog = catalog(&opened.store).await.map_err(|error| error.complaint())?;
@@ -57,7 +58,7 @@ pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
         };
         let mut verified = Vec::new();
         for entry in entries {
-            verified.push(verify(&args, &opened, entry).await?);
+            verified.push(verify(args, &opened, entry).await?);
         }
         Ok(verified)
     })?;

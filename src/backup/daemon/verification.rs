@@ -74,17 +74,13 @@ async fn newest(job: &Job) -> Result<Option<(String, i64, u64)>, String> {
     let set = load(&job.store, entry).await.map_err(|error| error.to_string())?;
     let verified =
         read_back(&job.store, &whole(&set), &job.keys, |_, _| {}).await.map_err(|error| error.to_string())?;
-    match (verified.is_sound(), verified.revision) {
-        (true, Some(revision)) => {
-            record(&job.store, &verified, revision, random()).await.map_err(|error| error.to_string())?;
-            Ok(Some((verified.set.to_string(), revision, verified.objects)))
-        }
-        _ => {
-            let faults: Vec<String> =
-                verified.faults.iter().map(|fault| format!("{}: {}", fault.object, fault.why)).collect();
-            Err(faults.join("; "))
-        }
+    if let (true, Some(revision)) = (verified.is_sound(), verified.revision) {
+        record(&job.store, &verified, revision, random()).await.map_err(|error| error.to_string())?;
+        return Ok(Some((verified.set.to_string(), revision, verified.objects)));
     }
+    let faults: Vec<String> =
+        verified.faults.iter().map(|fault| format!("{}: {}", fault.object, fault.why)).collect();
+    Err(faults.join("; "))
 }
 
 #[cfg(test)]

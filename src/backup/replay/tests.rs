@@ -43,7 +43,9 @@ fn record(revision: i64, changes: Vec<Change>) -> Record {
 
 fn delta(records: &[Record]) -> Vec<u8> {
     let mut writer = RecordWriter::default();
-    records.iter().for_each(|record| writer.put(record));
+    for record in records {
+        writer.put(record);
+    }
     writer.take()
 }
 
