@@ -5,6 +5,7 @@ mod agenda;
 mod election;
 mod properties;
 mod schedule;
+mod verification;
 
 pub use properties::Job;
 
@@ -52,7 +53,10 @@ pub async fn run(job: &Job, cluster: &Cluster) -> anyhow::Result<()> {
         journal::info("this instance takes the backups now", &json!({"store": job.store.url()}));
         let mut lead = lead;
         let (quit, quitting) = watch::channel(false);
-        let mut work = std::pin::pin!(work(job, cluster, quitting));
+        let verifying = verification::by_schedule(job, quitting.clone());
+        let mut work = std::pin::pin!(async {
+            tokio::join!(work(job, cluster, quitting), verifying);
+        });
         // The work ends only when it is told to.
         let ends = tokio::select! {
             () = &mut work => return Ok(()),
