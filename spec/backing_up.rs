@@ -32,11 +32,18 @@ struct Shop(TempDir);
 
 impl Shop {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let shop = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(shop.place()).unwrap();
+        shop
+    }
+
+    /// Where the objects lie; what else a test has lies beside it.
+    fn place(&self) -> PathBuf {
+        self.0.path().join("store")
     }
 
     fn url(&self) -> String {
-        format!("file://{}", self.0.path().display())
+        format!("file://{}", self.place().display())
     }
 
     fn backup(&self, arguments: &[&str]) -> Command {
@@ -66,13 +73,13 @@ impl Shop {
     /// All files, by name.
     fn files(&self) -> BTreeMap<String, PathBuf> {
         let mut files = BTreeMap::new();
-        let mut folders = vec![self.0.path().to_owned()];
+        let mut folders = vec![self.place()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
                 if entry.file_type().unwrap().is_dir() {
                     folders.push(entry.path());
                 } else {
-                    let name = entry.path().strip_prefix(self.0.path()).unwrap().display().to_string();
+                    let name = entry.path().strip_prefix(self.place()).unwrap().display().to_string();
                     files.insert(name, entry.path());
                 }
             }
@@ -82,7 +89,7 @@ impl Shop {
 
     /// The content of an object, as an operator gets it by hand.
     fn content(&self, object: &Value, to: &Path) -> Vec<u8> {
-        let packed = File::open(self.0.path().join(object["name"].as_str().unwrap())).unwrap();
+        let packed = File::open(self.place().join(object["name"].as_str().unwrap())).unwrap();
         zstd::stream::copy_decode(packed, File::create(to).unwrap()).unwrap();
         fs::read(to).unwrap()
     }
@@ -167,7 +174,7 @@ struct Job {
 impl Job {
     /// `more` replaces properties.
     fn start(shop: &Shop, etcd: &Etcd, name: &str, more: &Value, dies_at: Option<&str>) -> Self {
-        let scratch = shop.0.path().with_extension("jobs");
+        let scratch = shop.0.path().join("jobs");
         fs::create_dir_all(&scratch).unwrap();
         let mut properties = json!({
             "store.url": shop.url(), "schedule": "0 0 1 1 *", "schedule_jitter": "0s", "delta_period": "100ms",
@@ -475,7 +482,7 @@ fn a_store_that_is_gone_costs_no_memory_and_no_revision() {
     let before = job.most_memory();
 
     // Where the directory was is a file.
-    let (place, aside) = (shop.0.path().to_owned(), shop.0.path().with_extension("aside"));
+    let (place, aside) = (shop.place(), shop.0.path().join("aside"));
     fs::rename(&place, &aside).unwrap();
     File::create(&place).unwrap();
     for number in 0..WRITTEN >> 20 {
