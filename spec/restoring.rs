@@ -187,7 +187,7 @@ fn act(etcd: &Etcd, seed: u64, count: u64) {
                 );
             }
             2 => {
-                let put = |name: String, value: u64| json!({"request_put": {"key": base64(name.as_bytes()), "value": base64(&vec![b'x'; value as usize])}});
+                let put = |name: String, value: u64| json!({"request_put": {"key": base64(name.as_bytes()), "value": base64(&vec![b'x'; usize::try_from(value).unwrap()])}});
                 let delete = json!({"request_delete_range": {"key": base64(key.as_bytes())}});
                 let operations =
                     json!([put(format!("txn-{}", draw(9)), draw(3000)), delete, put("txn-b".into(), 10)]);
@@ -196,7 +196,7 @@ fn act(etcd: &Etcd, seed: u64, count: u64) {
             3 => {
                 etcd.call("kv/deleterange", &json!({"key": base64(b"key-1"), "range_end": base64(b"key-2")}));
             }
-            _ => etcd.put(&key, &vec![b'v'; draw(2000) as usize]),
+            _ => etcd.put(&key, &vec![b'v'; usize::try_from(draw(2000)).unwrap()]),
         }
     }
 }
@@ -228,7 +228,7 @@ fn every_revision_is_restored_as_etcd_itself_answers_it() {
 
         assert_eq!(keys_at(&restored, 0), keys_at(&scene.etcd, revision), "at {revision}");
         // The past is there as well.
-        let before = (first + revision) / 2;
+        let before = first.midpoint(revision);
         assert_eq!(keys_at(&restored, before), keys_at(&scene.etcd, before), "{before} in {revision}");
         let header = &restored.call("maintenance/hash", &json!({}))["header"]["revision"];
         assert_eq!(number_of(header), revision);
