@@ -109,34 +109,11 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// Writes records one after the other: a head, then each with its length.
-pub struct RecordWriter {
-    bytes: Vec<u8>,
-}
-
-impl Default for RecordWriter {
-    fn default() -> Self {
-        Self { bytes: HEAD.to_vec() }
-    }
-}
-
-impl RecordWriter {
-    /// Adds a record.
-    pub fn put(&mut self, record: &Record) {
-        self.bytes.reserve(record.encoded_len() + 10);
-        record.encode_length_delimited(&mut self.bytes).expect("a vector grows");
-    }
-
-    /// What has been written since the last call.
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backup::delta::Change;
+    use crate::backup::fixture::RecordWriter;
 
     fn record(revision: i64) -> Record {
         let change = Change {

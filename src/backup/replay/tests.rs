@@ -1,7 +1,8 @@
 use std::convert::Infallible;
 
 use super::*;
-use crate::backup::delta::{Lease, RecordWriter};
+use crate::backup::delta::Lease;
+use crate::backup::fixture::RecordWriter;
 use crate::datadir::bolt::write::Writer;
 
 /// A database with revision 2 of a key, and a lease.
