@@ -30,7 +30,7 @@ fn some(bytes: usize) -> Vec<u8> {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            (state >> 32) as u8
+            state.to_be_bytes()[3]
         })
         .collect()
 }
@@ -126,7 +126,7 @@ fn stderr(output: &Output) -> String {
 #[tokio::test]
 async fn objects_of_any_size_go_to_s3_and_come_back_and_none_is_overwritten() {
     let Some(s3) = S3::start() else { return };
-    let store = Store::open(&s3.config("a/b", s3.address())).unwrap();
+    let store = Store::open(&S3::config("a/b", s3.address())).unwrap();
 
     for bytes in [0, 100, PART_BYTES, 2 * PART_BYTES + 1] {
         let given = some(bytes);
@@ -148,7 +148,7 @@ async fn objects_of_any_size_go_to_s3_and_come_back_and_none_is_overwritten() {
 async fn a_wire_that_breaks_leaves_an_object_whole_or_not_there() {
     let Some(s3) = S3::start() else { return };
     let wire = Wire::to(s3.address());
-    let straight = Store::open(&s3.config("x", s3.address())).unwrap();
+    let straight = Store::open(&S3::config("x", s3.address())).unwrap();
     let given = some(2 * PART_BYTES + 1000);
     let mut failures = 0;
     for (number, (fault, connections)) in [
@@ -168,7 +168,7 @@ async fn a_wire_that_breaks_leaves_an_object_whole_or_not_there() {
     .enumerate()
     {
         let name = format!("v1/{number}");
-        let store = Store::open(&s3.config("x", wire.address())).unwrap();
+        let store = Store::open(&S3::config("x", wire.address())).unwrap();
         wire.breaks(fault, connections);
 
         let put = put(&store, &name, &given).await;
@@ -189,7 +189,7 @@ async fn a_wire_that_breaks_leaves_an_object_whole_or_not_there() {
     assert!(failures >= 2, "the wires that stay broken are told: {failures}");
 
     // It is the same store afterwards.
-    let store = Store::open(&s3.config("x", wire.address())).unwrap();
+    let store = Store::open(&S3::config("x", wire.address())).unwrap();
     let object = put(&store, "v1/afterwards", &given).await.unwrap();
     assert!(get(&store, &object).await.unwrap() == given);
 }
@@ -198,7 +198,7 @@ async fn a_wire_that_breaks_leaves_an_object_whole_or_not_there() {
 async fn what_is_read_over_a_wire_that_breaks_is_right_or_an_error() {
     let Some(s3) = S3::start() else { return };
     let wire = Wire::to(s3.address());
-    let store = Store::open(&s3.config("x", wire.address())).unwrap();
+    let store = Store::open(&S3::config("x", wire.address())).unwrap();
     let given = some(3 << 20);
     let object = put(&store, "v1/object", &given).await.unwrap();
     let mut right = 0;
@@ -267,7 +267,7 @@ async fn sets_are_copied_listed_shown_and_pruned_by_whoever_has_the_url() {
     assert!(asked.contains("1 sets would go"), "{asked}");
     let pruned = stdout(&etcd_backup(&[&["prune", "--keep-last", "1"], &there[..]].concat()));
     assert!(pruned.contains("1 sets removed"), "{pruned}");
-    let over_there = Store::open(&s3.config("copy", s3.address())).unwrap();
+    let over_there = Store::open(&S3::config("copy", s3.address())).unwrap();
     let Catalog { sets, unfinished, .. } = catalog(&over_there).await.unwrap();
     assert_eq!((sets.len(), unfinished.len()), (1, 0));
     assert_eq!(catalog(&store).await.unwrap().sets.len(), 2, "the other store has both");

@@ -31,7 +31,7 @@ use page::{Block, Page, references, repository};
 
 /// Pages whose commands are typed in this order, on one deployment. The first leaves nothing behind; the
 /// second deploys again, and the others start from three members that serve, and end so.
-const TYPED: [&str; 11] = [
+const TYPED: [&str; 12] = [
     "README.md",
     "docs/deploy.md",
     "docs/etcdctl.md",
@@ -40,6 +40,7 @@ const TYPED: [&str; 11] = [
     "docs/replace-disk.md",
     "docs/certificates.md",
     "docs/recover.md",
+    "docs/restore.md",
     "docs/datadir.md",
     "docs/seed.md",
     "docs/public-interface.md",

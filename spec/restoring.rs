@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use etcd::{Etcd, PATIENCE, PEER_URL, Start, base64, number};
+use etcd::{Etcd, PATIENCE, PEER_URL, SERIES, Start, base64, number};
 use etcd_release::backup::catalog::{Catalog, Entry, catalog};
 use etcd_release::backup::cluster::Cluster;
 use etcd_release::backup::codec::{Packing, Recipients};
@@ -33,8 +33,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::of("3.6")
+    }
+
+    fn of(series: &'static str) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let etcd = Etcd::start(&Start::alone("3.6", &root.path().join("data")));
+        let etcd = Etcd::start(&Start::alone(series, &root.path().join("data")));
         let url = format!("file://{}/store", root.path().display());
         let store = Store::open(&StoreConfig { url, ..StoreConfig::default() }).unwrap();
         Self { root, etcd, store }
@@ -183,7 +187,7 @@ fn act(etcd: &Etcd, seed: u64, count: u64) {
                 );
             }
             2 => {
-                let put = |name: String, value: u64| json!({"request_put": {"key": base64(name.as_bytes()), "value": base64(&vec![b'x'; value as usize])}});
+                let put = |name: String, value: u64| json!({"request_put": {"key": base64(name.as_bytes()), "value": base64(&vec![b'x'; usize::try_from(value).unwrap()])}});
                 let delete = json!({"request_delete_range": {"key": base64(key.as_bytes())}});
                 let operations =
                     json!([put(format!("txn-{}", draw(9)), draw(3000)), delete, put("txn-b".into(), 10)]);
@@ -192,7 +196,7 @@ fn act(etcd: &Etcd, seed: u64, count: u64) {
             3 => {
                 etcd.call("kv/deleterange", &json!({"key": base64(b"key-1"), "range_end": base64(b"key-2")}));
             }
-            _ => etcd.put(&key, &vec![b'v'; draw(2000) as usize]),
+            _ => etcd.put(&key, &vec![b'v'; usize::try_from(draw(2000)).unwrap()]),
         }
     }
 }
@@ -224,7 +228,7 @@ fn every_revision_is_restored_as_etcd_itself_answers_it() {
 
         assert_eq!(keys_at(&restored, 0), keys_at(&scene.etcd, revision), "at {revision}");
         // The past is there as well.
-        let before = (first + revision) / 2;
+        let before = first.midpoint(revision);
         assert_eq!(keys_at(&restored, before), keys_at(&scene.etcd, before), "{before} in {revision}");
         let header = &restored.call("maintenance/hash", &json!({}))["header"]["revision"];
         assert_eq!(number_of(header), revision);
@@ -244,6 +248,44 @@ fn every_revision_is_restored_as_etcd_itself_answers_it() {
 
 fn number_of(value: &Value) -> i64 {
     number(value).cast_signed()
+}
+
+/// What is compacted, deleted or superseded decides which records etcd's own hash leaves out.
+#[test]
+fn a_deep_verification_compares_the_hash_that_every_series_tells() {
+    for series in SERIES {
+        let scene = Scene::of(series);
+        act(&scene.etcd, 7, 30);
+        let compare = |what: &str| {
+            scene.save();
+            let told = succeeded(&scene.backup(&["verify", "--deep"]));
+            let full = scene.set().full;
+            // At the very revision up to which everything is compacted, old ones tell no hash, and newer ones that of
+            // the moment before the compaction.
+            let comparable = full.hash.is_some_and(|hash| hash.compacted.max(0) == full.revisions.compacted);
+            assert!(
+                comparable || full.revisions.last == full.revisions.compacted,
+                "{series} {what}: {full:?}"
+            );
+            if comparable {
+                assert!(told.contains("its keys have the hash that etcd told"), "{series} {what}: {told}");
+            }
+        };
+        compare("never compacted");
+        scene.etcd.compact(scene.revision().cast_unsigned() / 2);
+        compare("compacted in the middle");
+        act(&scene.etcd, 8, 30);
+        scene.etcd.put("deleted", b"1");
+        scene.etcd.delete("deleted");
+        scene.etcd.compact(scene.revision().cast_unsigned());
+        compare("compacted at a deletion");
+        act(&scene.etcd, 9, 20);
+        compare("written since");
+        scene.etcd.call("kv/deleterange", &json!({"key": base64(b"\0"), "range_end": base64(b"\0")}));
+        compare("all deleted");
+        scene.etcd.compact(scene.revision().cast_unsigned());
+        compare("nothing left");
+    }
 }
 
 #[test]

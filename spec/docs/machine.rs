@@ -32,7 +32,11 @@ impl Machine {
         }
         let bin = directory.path().join("bin");
         std::fs::create_dir(&bin).expect("a directory for tools");
-        for tool in [env!("CARGO_BIN_EXE_etcd-local"), env!("CARGO_BIN_EXE_etcd-datadir")] {
+        for tool in [
+            env!("CARGO_BIN_EXE_etcd-backup"),
+            env!("CARGO_BIN_EXE_etcd-datadir"),
+            env!("CARGO_BIN_EXE_etcd-local"),
+        ] {
             let name = Path::new(tool).file_name().expect("a binary has a name");
             symlink(tool, bin.join(name)).expect("link a tool");
         }

@@ -53,7 +53,7 @@ impl S3 {
     }
 
     /// A store in the bucket, reached by `address`: the server's own or that of a wire.
-    pub fn config(&self, path: &str, address: SocketAddr) -> StoreConfig {
+    pub fn config(path: &str, address: SocketAddr) -> StoreConfig {
         StoreConfig {
             url: format!("s3://bucket/{path}"),
             region: Some("us-east-1".to_owned()),

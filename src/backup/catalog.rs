@@ -140,10 +140,10 @@ pub async fn catalog(store: &Store) -> Result<Catalog, StoreError> {
             // Removed between the list and now.
             Read::Gone => {}
             Read::Unreadable(why) => catalog.unreadable.push((set, why)),
-            Read::Read(full) if full.set != set => {
+            Read::Understood(full) if full.set != set => {
                 catalog.unreadable.push((set, format!("its manifest is of set {}", full.set)));
             }
-            Read::Read(full) => catalog.sets.push(entry(full, listed)),
+            Read::Understood(full) => catalog.sets.push(entry(full, listed)),
         }
     }
     catalog.sets.sort_by(|one, other| (other.full.begun, other.set()).cmp(&(one.full.begun, one.set())));
@@ -200,7 +200,7 @@ impl LoadError {
 }
 
 enum Read<T> {
-    Read(T),
+    Understood(T),
     Unreadable(String),
     Gone,
 }
@@ -238,14 +238,14 @@ async fn manifest<T: Manifest>(store: &Store, name: &str) -> Result<Read<T>, Sto
         Ok(manifest) if manifest.version() != VERSION => {
             Read::Unreadable(format!("it is of version {}; this release knows {VERSION}", manifest.version()))
         }
-        Ok(manifest) => Read::Read(manifest),
+        Ok(manifest) => Read::Understood(manifest),
     })
 }
 
 async fn expect<T: Manifest>(store: &Store, name: &str) -> Result<T, LoadError> {
     let unreadable = |why| LoadError::Manifest { name: name.to_owned(), why };
     match manifest(store, name).await? {
-        Read::Read(manifest) => Ok(manifest),
+        Read::Understood(manifest) => Ok(manifest),
         Read::Unreadable(why) => Err(unreadable(why)),
         Read::Gone => Err(unreadable("it is no longer there".to_owned())),
     }

@@ -6,17 +6,26 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use super::command;
-use crate::report::{Complaint, Exit};
+use crate::report::{EXIT_CODES_HELP, Exit};
+
+const EXAMPLES: &str = "\
+Examples:
+  etcd-backup list
+  etcd-backup save --store s3://bucket/etcd
+  etcd-backup verify --deep
+  etcd-backup restore --to 2026-11-26T11:38:00Z --from-link --initial-cluster-token \"$TOKEN\" --data-dir restored
+  etcd-backup copy --all --to file:///mnt/elsewhere";
 
 /// Takes backups of an etcd cluster, lists, checks and restores them.
 #[derive(Debug, Parser)]
-#[command(name = "etcd-backup", version)]
+#[command(name = "etcd-backup", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// The job: scheduled backups, deltas, verification and defragmentation, on one instance at a time
     Run(command::run::Args),
@@ -34,42 +43,18 @@ enum Command {
     Prune(command::prune::Args),
     /// Copy sets into another store
     Copy(command::copy::Args),
-    /// Write all keys of a backup or a cluster in a form that any version of etcd can import
-    Export(command::export::Args),
-    /// Read what `export` wrote into a cluster
-    Import(command::import::Args),
-    /// What BBR's scripts call
-    #[command(hide = true)]
-    Bbr(command::bbr::Args),
-    /// What errand restore calls
-    #[command(hide = true)]
-    Errand(command::errand::Args),
 }
 
 /// Runs a command line.
 pub fn run(args: &[OsString]) -> Result<Exit> {
     match Cli::parse_from(args).command {
-        Command::Run(args) => command::run::run(args),
-        Command::Save(args) => command::save::run(args),
-        Command::List(args) => command::list::run(args),
-        Command::Show(args) => command::show::run(args),
-        Command::Verify(args) => command::verify::run(args),
-        Command::Restore(args) => command::restore::run(args),
-        Command::Prune(args) => command::prune::run(args),
-        Command::Copy(args) => command::copy::run(args),
-        Command::Export(args) => command::export::run(args),
-        Command::Import(args) => command::import::run(args),
-        Command::Bbr(args) => command::bbr::run(args),
-        Command::Errand(args) => command::errand::run(args),
+        Command::Run(args) => command::run::run(&args),
+        Command::Save(args) => command::save::run(&args),
+        Command::List(args) => command::list::run(&args),
+        Command::Show(args) => command::show::run(&args),
+        Command::Verify(args) => command::verify::run(&args),
+        Command::Restore(args) => command::restore::run(&args),
+        Command::Prune(args) => command::prune::run(&args),
+        Command::Copy(args) => command::copy::run(&args),
     }
-}
-
-/// What a command says that is not written yet.
-pub(super) fn unwritten(command: &str) -> Result<Exit> {
-    Err(Complaint::failed(
-        format!("etcd-backup {command} is not written yet"),
-        "nothing was done",
-        "use etcdctl and etcd-datadir",
-    )
-    .into())
 }

@@ -89,7 +89,7 @@ impl NoMember {
             Self::TwoClusters { .. } => Complaint::refused(
                 what,
                 "a backup of either may be the wrong one",
-                "name one member with --etcd; docs/recover.md#wrong-cluster says which side to keep",
+                "name one member with --etcd; docs/contract.md#wrong-cluster says how that comes to be",
             ),
         }
     }

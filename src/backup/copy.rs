@@ -80,10 +80,11 @@ async fn transfer(
 ) -> Result<(), CopyError> {
     let stream = from.read(&object.name).await?;
     let (sender, pieces) = mpsc::channel(1);
-    let reading = async {
+    // With all it needs, the sender above all: when reading ends, the upload must not wait for more.
+    let reading = async move {
         let mut stream = std::pin::pin!(stream);
         let (mut bytes, mut sha256) = (0_u64, Context::new(&SHA256));
-        let mut filling: Vec<u8> = Vec::new();
+        let mut filling: Vec<u8> = Vec::with_capacity(PART_BYTES);
         let gone =
             |_| CodecError::Machine { object: object.name.clone(), why: "its upload has ended".to_owned() };
         while let Some(piece) = stream.next().await {
@@ -97,7 +98,8 @@ async fn transfer(
                 filling.extend_from_slice(now);
                 rest = later;
                 if filling.len() == PART_BYTES {
-                    sender.send(Piece::Data(std::mem::take(&mut filling).into())).await.map_err(gone)?;
+                    let full = std::mem::replace(&mut filling, Vec::with_capacity(PART_BYTES));
+                    sender.send(Piece::Data(full.into())).await.map_err(gone)?;
                 }
             }
         }
@@ -114,11 +116,8 @@ async fn transfer(
             sender.send(Piece::Data(filling.into())).await.map_err(gone)?;
         }
         sender.send(Piece::End).await.map_err(gone)?;
-        drop(sender);
         Ok(())
     };
-    // The sender must be gone when reading ends, or the upload would wait for more.
-    let reading = async move { reading.await };
     let (read, uploaded) = tokio::join!(reading, to.upload(&object.name, pieces, None));
     // If the upload failed, that is why nobody took what was read.
     match uploaded {

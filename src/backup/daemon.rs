@@ -5,6 +5,7 @@ mod agenda;
 mod election;
 mod properties;
 mod schedule;
+mod verification;
 
 pub use properties::Job;
 
@@ -52,7 +53,10 @@ pub async fn run(job: &Job, cluster: &Cluster) -> anyhow::Result<()> {
         journal::info("this instance takes the backups now", &json!({"store": job.store.url()}));
         let mut lead = lead;
         let (quit, quitting) = watch::channel(false);
-        let mut work = std::pin::pin!(work(job, cluster, quitting));
+        let verifying = verification::by_schedule(job, quitting.clone());
+        let mut work = std::pin::pin!(async {
+            tokio::join!(work(job, cluster, quitting), verifying);
+        });
         // The work ends only when it is told to.
         let ends = tokio::select! {
             () = &mut work => return Ok(()),
@@ -95,6 +99,7 @@ struct Memory {
     needs_full: Option<String>,
     full_not_before: Option<Timestamp>,
     pruned: Option<SetId>,
+    waits_for: Option<String>,
 }
 
 /// Takes backups until somebody wants it to end.
@@ -108,11 +113,16 @@ async fn work(job: &Job, cluster: &Cluster, mut quit: watch::Receiver<bool>) {
         let (catalog, base) = match looked {
             Ok(looked) => looked,
             Err(why) => {
-                journal::warn("backups have to wait", &json!({"why": why}));
+                // Once for each reason: etcd or the store may be away for long.
+                if memory.waits_for.as_ref() != Some(&why) {
+                    journal::warn("backups have to wait", &json!({"why": why}));
+                    memory.waits_for = Some(why);
+                }
                 pause(LOOK_AGAIN, &mut quit).await;
                 continue;
             }
         };
+        memory.waits_for = None;
         let newest =
             base.as_ref().and_then(|base| catalog.sets.iter().find(|entry| *entry.set() == base.set));
         let now = Timestamp::now();

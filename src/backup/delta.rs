@@ -6,7 +6,7 @@ use prost::Message;
 
 mod records;
 
-pub use records::{RecordError, RecordWriter, Records};
+pub use records::{RecordError, Records};
 
 /// How a delta begins.
 pub const HEAD: &[u8; 16] = b"etcd-delta 1\n\0\0\0";

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use prost::Message;
 
+use super::delta::{HEAD, Record};
 use super::layout::{self, SetId};
 use super::manifest::{
     Cluster, Compression, Delta, Encryption, Full, Object, Revisions, VERSION, Verification,
@@ -104,4 +106,28 @@ pub(super) async fn put_verification(store: &Store, set: &SetId, at: Timestamp, 
         Verification { version: VERSION, set: set.clone(), at, deep: true, revision, objects: 1, bytes: 1 };
     let name = layout::verification(set, at, [0; 4]);
     store.put_new(&name, Bytes::from(serde_json::to_vec(&note).unwrap())).await.unwrap();
+}
+
+/// Writes records one after the other: a head, then each with its length.
+pub(super) struct RecordWriter {
+    bytes: Vec<u8>,
+}
+
+impl Default for RecordWriter {
+    fn default() -> Self {
+        Self { bytes: HEAD.to_vec() }
+    }
+}
+
+impl RecordWriter {
+    /// Adds a record.
+    pub(super) fn put(&mut self, record: &Record) {
+        self.bytes.reserve(record.encoded_len() + 10);
+        record.encode_length_delimited(&mut self.bytes).expect("a vector grows");
+    }
+
+    /// What has been written since the last call.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
 }

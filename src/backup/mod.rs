@@ -3,7 +3,7 @@
 //! ```text
 //! etcd ──snapshot──▶ full ─┐                      ┌─▶ list, show, prune, copy     (catalog, chain)
 //!                          ├─▶ codec ─▶ store ────┤
-//! etcd ──watch─────▶ delta ┘                      └─▶ verify, restore, export     (fetch, datadir::replay)
+//! etcd ──watch─────▶ delta ┘                      └─▶ verify, restore             (fetch, replay)
 //! ```
 //!
 //! What lies where, and what each file says, is in docs/backup-format.md. Objects are written once and never changed;

@@ -96,7 +96,7 @@ pub fn replay<R: Read, E>(
         let (mut last, mut ended) = (last, false);
         for delta in 0..deltas {
             let mut records = Records::of(open(delta).map_err(ReplayError::Open)?);
-            while let Some(record) = records.next().map_err(|error| ReplayError::Delta(delta, error))? {
+            while let Some(record) = records.read().map_err(|error| ReplayError::Delta(delta, error))? {
                 ended = ended || behind(point, &record);
                 // Overlaps are what two writers leave, or a full snapshot taken meanwhile.
                 if ended || record.revision <= last {

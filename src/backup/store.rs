@@ -214,7 +214,8 @@ impl Pace {
     async fn keep(&mut self, bytes: usize) {
         let Some(rate) = self.bytes_per_second else { return };
         tokio::time::sleep_until(self.due).await;
-        let takes = Duration::from_secs(1).mul_f64(bytes as f64 / rate.max(1) as f64);
+        let nanoseconds = bytes as u128 * 1_000_000_000 / u128::from(rate.max(1));
+        let takes = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         self.due = Instant::now() + takes;
     }
 }

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -13,9 +15,9 @@ use super::chain::{Chain, Point, Why};
 use super::codec::{CodecError, Content, Keys, content};
 use super::delta::{RecordError, Records};
 use super::fetch::{Fetched, Told, fetch};
-use super::layout::SetId;
-use super::manifest::{Delta, Object};
-use super::store::Store;
+use super::layout::{self, SetId};
+use super::manifest::{Delta, Object, VERSION, Verification};
+use super::store::{Failure, Store, StoreError};
 use crate::datadir::key_hash::key_hash;
 use crate::datadir::membership::Membership;
 use crate::datadir::restore::{HashRule, Restoring, Run, restore};
@@ -174,7 +176,7 @@ fn gaps(chain: &Chain) -> Vec<Fault> {
 fn damage(error: &CodecError) -> bool {
     match error {
         CodecError::Damaged { .. } => true,
-        CodecError::Store(error) => error.failure == super::store::Failure::NotFound,
+        CodecError::Store(error) => error.failure == Failure::NotFound,
         _ => false,
     }
 }
@@ -191,7 +193,7 @@ fn records(object: &Object, delta: &Delta, content: Content) -> Result<(), Codec
     let mut records = Records::of(content);
     let (mut first, mut last) = (None, None);
     loop {
-        match records.next() {
+        match records.read() {
             Ok(None) => break,
             Ok(Some(record)) => {
                 first = first.or(Some(record.revision));
@@ -265,6 +267,27 @@ fn nobody() -> Result<Membership, String> {
     let listed = BTreeMap::from([(name, url)]);
     let (name, url) = listed.first_key_value().ok_or("nobody is listed")?;
     Membership::found(&listed, "verification", name, url).map_err(|error| error.to_string())
+}
+
+/// Leaves a note in the store that nothing was wrong: `list` tells it, and retention goes by it.
+pub async fn record(
+    store: &Store,
+    verified: &Verified,
+    revision: i64,
+    random: [u8; 4],
+) -> Result<(), StoreError> {
+    let at = Timestamp::now();
+    let note = Verification {
+        version: VERSION,
+        set: verified.set.clone(),
+        at,
+        deep: verified.deep,
+        revision,
+        objects: verified.objects,
+        bytes: verified.bytes,
+    };
+    let bytes = serde_json::to_vec(&note).expect("a note is plain data");
+    store.put_new(&layout::verification(&verified.set, at, random), Bytes::from(bytes)).await
 }
 
 /// The chain of a whole set.

@@ -54,7 +54,8 @@ pub enum HashRule {
     Demanded,
     /// Nothing.
     Skipped,
-    /// Nothing: the caller has proven the file just now, by a hash that stands elsewhere.
+    /// Nothing: the caller has made the file just now and proven it by a hash that stands elsewhere. It is the caller's
+    /// own, and becomes the database: on the same disk it is moved and not copied.
     Proven,
 }
 
@@ -162,6 +163,14 @@ fn write(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<HashCheck, RestoreError> {
     let path = place.db();
+    let birth = Birth::of(restoring.membership);
+    if restoring.hash == HashRule::Proven
+        && let Some(db) = Place::adopt(restoring.snapshot, &path)?
+    {
+        birth.write_db(db, changes)?;
+        birth.write_log(place)?;
+        return Ok(HashCheck::Verified);
+    }
     let db = Place::create(&path)?;
     let pages = Shape::of(map.as_slice().len() as u64).pages;
     let copied = |result: io::Result<()>| result.map_err(doing("copy the snapshot to", &path));
@@ -177,7 +186,6 @@ fn write(
             hash
         })?,
     };
-    let birth = Birth::of(restoring.membership);
     birth.write_db(db, changes)?;
     birth.write_log(place)?;
     Ok(hash)

@@ -27,6 +27,8 @@ pub mod watch;
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// And has so long to answer.
 const ALIVE_WITHIN: Duration = Duration::from_secs(20);
+/// What a stream may send ahead of who reads it: it lies in memory. The default is several MiB.
+const WINDOW_BYTES: u32 = 1 << 20;
 
 /// Why a call failed. Kinds an operator or a plan treats differently are different variants; etcd's
 /// texts are matched here and nowhere else, because some refusals carry the wrong gRPC code
@@ -219,6 +221,8 @@ impl EtcdClient {
         // The scheme is plain because the stream is already encrypted; the authority is what etcd logs.
         let endpoint = Endpoint::from_shared(format!("http://{}:{}", bracketed(&target.name), target.port))
             .map_err(|error| EtcdError::Other(error.to_string()))?
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
             .http2_keep_alive_interval(ALIVE_EVERY)
             .keep_alive_timeout(ALIVE_WITHIN);
         let channel = timeout(limit, endpoint.connect_with_connector(connector))

@@ -178,9 +178,14 @@ struct Parts {
     store: Sender<Piece>,
 }
 
+/// Room for a part. Exactly that: what grows by doubling would hold, and copy, more. What is not written to is no memory.
+fn part() -> Vec<u8> {
+    Vec::with_capacity(PART_BYTES)
+}
+
 impl Parts {
     fn new(store: Sender<Piece>) -> Self {
-        Self { filling: Vec::new(), tally: Tally::new(), store }
+        Self { filling: part(), tally: Tally::new(), store }
     }
 
     fn send(&mut self, piece: Piece) -> io::Result<()> {
@@ -205,7 +210,7 @@ impl Write for Parts {
         self.tally.add(bytes);
         self.filling.extend_from_slice(bytes);
         if self.filling.len() == PART_BYTES {
-            let full = std::mem::take(&mut self.filling);
+            let full = std::mem::replace(&mut self.filling, part());
             self.send(Piece::Data(Bytes::from(full)))?;
         }
         Ok(taken)

@@ -61,7 +61,7 @@ impl Bench {
 
 /// Neither all the same nor all different.
 fn some(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|place| (place * place / 7 % 251) as u8).collect()
+    (0..bytes).map(|place| u8::try_from(place * place / 7 % 251).unwrap()).collect()
 }
 
 fn pieces(bytes: &[u8]) -> Vec<Piece> {

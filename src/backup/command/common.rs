@@ -15,14 +15,17 @@ use crate::report::Complaint;
 /// Where the job of this VM has its properties.
 pub(super) const JOB_CONFIG: &str = "/var/vcap/jobs/etcd-backup/config/job.json";
 
+const STORE: &str = "\
+file:///path, s3://bucket/path, gs://bucket/path or az://container/path; credentials as the cloud's own tools find \
+them, AWS_ACCESS_KEY_ID for example [default: the store of this VM's job etcd-backup]";
+const ENDPOINT: &str = "The service, if it is not the provider's own: https://minio.example.com:9000";
+
 /// Which store, and what is needed to read it. Credentials have no flags: everybody sees a command line. They come from
 /// the job, or from the variables of the cloud's own tools (`AWS_ACCESS_KEY_ID` …).
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Store")]
 pub(super) struct Place {
-    /// file:///path, s3://bucket/path, gs://bucket/path or az://container/path; credentials as the cloud's own tools
-    /// find them, AWS_ACCESS_KEY_ID for example [default: the store of this VM's job etcd-backup]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = STORE)]
     store: Option<String>,
     /// The job's properties, with store, credentials and keys
     #[arg(long, value_name = "FILE", conflicts_with = "store", default_value = JOB_CONFIG)]
@@ -30,8 +33,7 @@ pub(super) struct Place {
     /// S3: the region
     #[arg(long, requires = "store")]
     region: Option<String>,
-    /// The service, if it is not the provider's own: https://minio.example.com:9000
-    #[arg(long, value_name = "URL", requires = "store")]
+    #[arg(long, value_name = "URL", requires = "store", help = ENDPOINT)]
     endpoint: Option<String>,
     /// S3: the bucket in the path of the URL and not in the host name
     #[arg(long, requires = "store")]

@@ -18,7 +18,7 @@ use crate::report::{self, Exit};
 pub(in crate::backup) struct Args {
     #[command(flatten)]
     place: Place,
-    /// Where to: file:///path, s3://bucket/path, gs://bucket/path or az://container/path; credentials as for --store
+    /// Where to: a URL and credentials as for --store
     #[arg(long, value_name = "URL", required_unless_present = "to_job_config")]
     to: Option<String>,
     /// Where to, with credentials: a file like the job's job.json
@@ -36,7 +36,7 @@ pub(in crate::backup) struct Args {
 }
 
 /// Runs it.
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let from = args.place.open()?.store;
     let to = common::store(args.to.as_deref(), args.to_job_config.as_deref())?;
     block_on(async {

@@ -1,5 +1,7 @@
 //! `etcd-backup list`.
 
+use std::fmt::Write;
+
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -59,7 +61,7 @@ impl<'a> From<&'a Entry> for Row<'a> {
 }
 
 /// Runs it.
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
     let catalog = block_on(async { Ok(catalog(&opened.store).await.map_err(|error| error.complaint())?) })?;
     let rows: Vec<Row> = catalog.sets.iter().map(Row::from).collect();
@@ -110,14 +112,16 @@ fn human(url: &str, rows: &[Row], catalog: &Catalog, now: Timestamp) -> String {
     };
     let mut text = table.human();
     for (set, why) in &catalog.unreadable {
-        text.push_str(&format!("\nnot readable: {set}: {why}\n"));
+        writeln!(text, "\nnot readable: {set}: {why}").expect("writing to a String cannot fail");
     }
     for unfinished in &catalog.unfinished {
-        text.push_str(&format!(
-            "\nnot finished: {}, {} (an upload that goes on or was interrupted; `etcd-backup prune` removes it after a day)\n",
+        writeln!(
+            text,
+            "\nnot finished: {}, {} (an upload that goes on or was interrupted; `etcd-backup prune` removes it after a day)",
             unfinished.set,
             size(unfinished.bytes),
-        ));
+        )
+        .expect("writing to a String cannot fail");
     }
     text.trim_end().to_owned()
 }

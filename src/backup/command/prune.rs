@@ -63,7 +63,7 @@ impl Rules {
 }
 
 /// Runs it.
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
     let policy = args.rules.policy(opened.retention.clone());
     let now = Timestamp::now();

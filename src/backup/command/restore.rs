@@ -68,12 +68,12 @@ struct Outcome<'a> {
 }
 
 /// Runs it.
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let membership = args.source.membership()?;
     let opened = args.place.open()?;
     // Beside the target, so that it is the same disk, which has to have the room anyway; removed in the end.
     let beside = tempfile_beside(&args.data_dir)?;
-    let (chain, fetched) = block_on(bring(&args, &opened, beside.path()))?;
+    let (chain, fetched) = block_on(bring(args, &opened, beside.path()))?;
     let restoring = Restoring {
         snapshot: &fetched.database,
         membership: &membership,

@@ -20,8 +20,7 @@ pub(in crate::backup) struct Args {
 }
 
 /// Runs it.
-#[allow(clippy::needless_pass_by_value, reason = "as every command")]
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let wrong = |what: String| {
         Complaint::refused(
             what,

@@ -74,8 +74,7 @@ impl Members {
 }
 
 /// Runs it.
-#[allow(clippy::needless_pass_by_value, reason = "as every command")]
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
     let cluster = args.members.cluster()?;
     let packing = Packing {

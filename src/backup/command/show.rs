@@ -26,7 +26,7 @@ pub(in crate::backup) struct Args {
 }
 
 /// Runs it.
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
     let set = block_on(async {
         let catalog = catalog(&opened.store).await.map_err(|error| error.complaint())?;

@@ -3,22 +3,20 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bytes::Bytes;
-use jiff::Timestamp;
 
 use super::common::{Opened, Place, random, size};
 use super::restore::Scratch;
 use crate::backup::catalog::{Entry, catalog, load};
 use crate::backup::chain::{Point, choose};
-use crate::backup::layout::{self, SetId};
-use crate::backup::manifest::{VERSION, Verification};
-use crate::backup::verify::{Verified, read_back, restore_and_judge, whole};
+use crate::backup::layout::SetId;
+use crate::backup::verify::{Verified, read_back, record, restore_and_judge, whole};
 use crate::datadir_tool::progress::{Listener, Progress};
 use crate::lifecycle::block_on;
 use crate::report::{self, Complaint, Exit};
 
 /// Its flags.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::backup) struct Args {
     /// Which set (again for more) [default: the newest one]
     #[arg(long = "set", value_name = "SET")]
@@ -46,7 +44,7 @@ pub(in crate::backup) struct Args {
 }
 
 /// Runs it.
-pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
+pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
     let verified = block_on(async {
         let catalog = catalog(&opened.store).await.map_err(|error| error.complaint())?;
@@ -60,7 +58,7 @@ pub(in crate::backup) fn run(args: Args) -> Result<Exit> {
         };
         let mut verified = Vec::new();
         for entry in entries {
-            verified.push(verify(&args, &opened, entry).await?);
+            verified.push(verify(args, &opened, entry).await?);
         }
         Ok(verified)
     })?;
@@ -107,19 +105,7 @@ async fn verify(args: &Args, opened: &Opened, entry: &Entry) -> Result<Verified>
     };
     let verified = verified.map_err(|error| error.complaint())?;
     if let (true, Some(revision), false) = (verified.is_sound(), verified.revision, args.no_record) {
-        let at = Timestamp::now();
-        let note = Verification {
-            version: VERSION,
-            set: verified.set.clone(),
-            at,
-            deep: verified.deep,
-            revision,
-            objects: verified.objects,
-            bytes: verified.bytes,
-        };
-        let name = layout::verification(&verified.set, at, random());
-        let note = Bytes::from(serde_json::to_vec(&note)?);
-        store.put_new(&name, note).await.map_err(|error| error.complaint())?;
+        record(store, &verified, revision, random()).await.map_err(|error| error.complaint())?;
     }
     Ok(verified)
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::schedule::Schedule;
-use crate::backup::codec::{Packing, Recipients};
+use crate::backup::codec::{Keys, Packing, Recipients};
 use crate::backup::config::JobStore;
 use crate::backup::deltas::Limits;
 use crate::backup::manifest::Compression;
@@ -31,6 +31,10 @@ pub struct Job {
     pub limits: Limits,
     /// What is kept.
     pub retention: Policy,
+    /// When the newest set is read back; never, if there is none.
+    pub verification: Option<Schedule>,
+    /// What opens encrypted objects.
+    pub keys: Keys,
 }
 
 /// As job.json has them; one that is not there has its default, which is that of the job's spec.
@@ -44,6 +48,8 @@ struct Raw {
     delta_bytes: usize,
     compression: Compression,
     upload_bytes_per_second: Option<u64>,
+    #[serde(rename = "verification.schedule")]
+    verification_schedule: String,
 }
 
 impl Default for Raw {
@@ -56,6 +62,7 @@ impl Default for Raw {
             delta_bytes: 10_485_760,
             compression: Compression::Zstd,
             upload_bytes_per_second: None,
+            verification_schedule: "30 3 * * *".to_owned(),
         }
     }
 }
@@ -81,28 +88,40 @@ impl Job {
         let store = Store::open(&store).map_err(|error| fault(error.to_string())).ok();
         let recipients =
             Recipients::parse(&encryption.recipients).map_err(|error| fault(error.to_string())).ok();
+        let keys = Keys::parse(&encryption.identities).map_err(|error| fault(error.to_string())).ok();
         let jitter = duration("schedule_jitter", &raw.schedule_jitter).map_err(&mut fault).ok();
-        let schedule = jitter.and_then(|jitter| {
-            let schedule = Schedule::parse(&raw.schedule, &raw.schedule_time_zone, jitter, share());
-            schedule.map_err(&mut fault).ok()
-        });
+        let mut timed = |name: &str, cron: &str| {
+            let schedule = Schedule::parse(cron, &raw.schedule_time_zone, jitter?, share());
+            schedule.map_err(|error| fault(format!("{name}: {error}"))).ok()
+        };
+        let schedule = timed("schedule", &raw.schedule);
+        let verification = match raw.verification_schedule.as_str() {
+            "" => Some(None),
+            cron => timed("verification.schedule", cron).map(Some),
+        };
         let period = duration("delta_period", &raw.delta_period).map_err(&mut fault).ok();
         let period = period.and_then(|period| Duration::try_from(period).ok());
         if !(1..=DELTA_BYTES_MAX).contains(&raw.delta_bytes) {
             fault(format!("delta_bytes {} is not between 1 and {DELTA_BYTES_MAX}", raw.delta_bytes));
         }
-        match (store, recipients, schedule, period) {
-            (Some(store), Some(recipients), Some(schedule), Some(period)) if faults.is_empty() => Ok(Self {
-                store,
-                packing: Packing {
-                    compression: raw.compression,
-                    recipients,
-                    bytes_per_second: raw.upload_bytes_per_second,
-                },
-                schedule,
-                limits: Limits { period, bytes: raw.delta_bytes },
-                retention,
-            }),
+        match (store, recipients, keys, schedule, verification, period) {
+            (Some(store), Some(recipients), Some(keys), Some(schedule), Some(verification), Some(period))
+                if faults.is_empty() =>
+            {
+                Ok(Self {
+                    store,
+                    packing: Packing {
+                        compression: raw.compression,
+                        recipients,
+                        bytes_per_second: raw.upload_bytes_per_second,
+                    },
+                    schedule,
+                    limits: Limits { period, bytes: raw.delta_bytes },
+                    retention,
+                    verification,
+                    keys,
+                })
+            }
             _ => Err(faults),
         }
     }

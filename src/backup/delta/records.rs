@@ -54,7 +54,7 @@ impl<R: Read> Records<R> {
     }
 
     /// The next record; `None` is the end, and then everything was read.
-    pub fn next(&mut self) -> Result<Option<Record>, RecordError> {
+    pub fn read(&mut self) -> Result<Option<Record>, RecordError> {
         if !self.begun {
             let mut head = [0; HEAD.len()];
             self.from.read_exact(&mut head).map_err(|error| match error.kind() {
@@ -109,34 +109,11 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// Writes records one after the other: a head, then each with its length.
-pub struct RecordWriter {
-    bytes: Vec<u8>,
-}
-
-impl Default for RecordWriter {
-    fn default() -> Self {
-        Self { bytes: HEAD.to_vec() }
-    }
-}
-
-impl RecordWriter {
-    /// Adds a record.
-    pub fn put(&mut self, record: &Record) {
-        self.bytes.reserve(record.encoded_len() + 10);
-        record.encode_length_delimited(&mut self.bytes).expect("a vector grows");
-    }
-
-    /// What has been written since the last call.
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backup::delta::Change;
+    use crate::backup::fixture::RecordWriter;
 
     fn record(revision: i64) -> Record {
         let change = Change {
@@ -160,7 +137,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Vec<i64>, RecordError> {
         let mut records = Records::of(bytes);
         let mut revisions = Vec::new();
-        while let Some(record) = records.next()? {
+        while let Some(record) = records.read()? {
             revisions.push(record.revision);
         }
         Ok(revisions)
@@ -171,7 +148,7 @@ mod tests {
         assert_eq!(read(&written(&[])).unwrap(), Vec::<i64>::new());
         assert_eq!(read(&written(&[5, 6, 7])).unwrap(), [5, 6, 7]);
         let mut records = Records::of(written(&[5]).leak() as &[u8]);
-        assert_eq!(records.next().unwrap(), Some(record(5)));
+        assert_eq!(records.read().unwrap(), Some(record(5)));
     }
 
     #[test]

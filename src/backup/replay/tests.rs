@@ -1,7 +1,8 @@
 use std::convert::Infallible;
 
 use super::*;
-use crate::backup::delta::{Lease, RecordWriter};
+use crate::backup::delta::Lease;
+use crate::backup::fixture::RecordWriter;
 use crate::datadir::bolt::write::Writer;
 
 /// A database with revision 2 of a key, and a lease.
@@ -43,7 +44,9 @@ fn record(revision: i64, changes: Vec<Change>) -> Record {
 
 fn delta(records: &[Record]) -> Vec<u8> {
     let mut writer = RecordWriter::default();
-    records.iter().for_each(|record| writer.put(record));
+    for record in records {
+        writer.put(record);
+    }
     writer.take()
 }
 

@@ -16,9 +16,9 @@ use crate::backup::config::StoreConfig;
 /// How long a connection may take, and how long an answer may say nothing. There is no limit on a whole transfer:
 /// what moves on is let go on.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-const SILENT_AT_MOST: Duration = Duration::from_secs(60);
+const SILENT_AT_MOST: Duration = Duration::from_mins(1);
 /// How long a request is tried again. More would hide an outage from whoever watches.
-const RETRY_FOR: Duration = Duration::from_secs(60);
+const RETRY_FOR: Duration = Duration::from_mins(1);
 const RETRIES: usize = 5;
 
 pub(super) fn open(config: &StoreConfig) -> Result<Store, StoreError> {
@@ -56,6 +56,9 @@ pub(super) fn open(config: &StoreConfig) -> Result<Store, StoreError> {
     Ok(Store { inner, root: Path::from(root), url: url.to_owned() })
 }
 
+/// A property, and how a builder takes it.
+type Setting<'a, B> = (&'a Option<String>, fn(B, &str) -> B);
+
 fn s3(config: &StoreConfig, bucket: &str) -> Result<AmazonS3Builder, StoreError> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
@@ -63,7 +66,7 @@ fn s3(config: &StoreConfig, bucket: &str) -> Result<AmazonS3Builder, StoreError>
         .with_client_options(client(config)?)
         .with_retry(retry())
         .with_virtual_hosted_style_request(!config.path_style);
-    let set: [(_, fn(AmazonS3Builder, &str) -> AmazonS3Builder); 5] = [
+    let set: [Setting<AmazonS3Builder>; 5] = [
         (&config.region, |builder, value| builder.with_region(value)),
         (&config.endpoint, |builder, value| builder.with_endpoint(value)),
         (&config.access_key_id, |builder, value| builder.with_access_key_id(value)),
@@ -97,7 +100,7 @@ fn azure(config: &StoreConfig, container: &str) -> Result<MicrosoftAzureBuilder,
         .with_container_name(container)
         .with_client_options(client(config)?)
         .with_retry(retry());
-    let set: [(_, fn(MicrosoftAzureBuilder, &str) -> MicrosoftAzureBuilder); 4] = [
+    let set: [Setting<MicrosoftAzureBuilder>; 4] = [
         (&config.account_name, |builder, value| builder.with_account(value)),
         (&config.account_key, |builder, value| builder.with_access_key(value)),
         (&config.endpoint, |builder, value| builder.with_endpoint(value.to_owned())),

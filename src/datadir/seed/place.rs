@@ -1,8 +1,8 @@
 //! Where a member's files are made, and how they come to their place at once (docs/contract.md#seeding).
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -99,6 +99,18 @@ impl Place {
             .mode(FILE_MODE)
             .open(path)
             .map_err(doing("make", path))
+    }
+
+    /// Takes a file that was made elsewhere; `None` if it lies on another disk and has to be copied.
+    pub(in crate::datadir) fn adopt(from: &Path, path: &Path) -> Result<Option<File>, SeedError> {
+        match fs::rename(from, path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
+            Err(error) => return Err(doing("move", from)(error)),
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(doing("open", path))?;
+        file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(doing("restrict", path))?;
+        Ok(Some(file))
     }
 
     /// Brings everything to its place: first a log in a directory of its own, then the rest in one step. A log without
