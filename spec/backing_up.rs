@@ -500,45 +500,19 @@ fn a_store_that_is_gone_costs_no_memory_and_no_revision() {
     println!("memory: {before} before, {with_backlog} with a backlog, {all} after {WRITTEN} bytes");
 }
 
-/// Job etcd-backup on three members: one of them is active; deltas go on when members die, the active one's etcd and the
-/// leader among them, and when the active one itself is killed.
+/// On an instance, through its job: the snapshot is a follower's, and deltas go on when the member they come from dies
+/// and when the leader changes.
 #[test]
 fn a_deployment_of_three_is_backed_up_whoever_leads_and_whoever_dies() {
     let shop = Shop::new();
-    let mut fleet = Fleet::new(&["bootstrap.yml", "backup.yml"])
-        .with_variable(&format!("backup_store_url={}", shop.url()))
-        .with_variable("backup_store_region=none")
-        .with_variable("backup_store_access_key_id=none")
-        .with_variable("backup_store_secret_access_key=none");
-    fleet.add_ops_text(
-        "quick-backups.yml",
-        "- type: replace
-  path: /instance_groups/name=etcd/jobs/name=etcd-backup/properties/schedule?
-  value: 0 0 1 1 *
-- type: replace
-  path: /instance_groups/name=etcd/jobs/name=etcd-backup/properties/delta_period?
-  value: 100ms
-",
-    );
-    let fleet = fleet.deployed();
+    let fleet = Fleet::new(&["bootstrap.yml"]).deployed();
     let slugs = fleet.slugs();
-    let log = |slug: &str| fleet.read(slug, "/var/vcap/sys/log/etcd-backup/etcd-backup.stderr.log");
-    let active = |slug: &&String| log(slug).contains("this instance takes the backups now");
-    let put = |slug: &str, key: &str| {
-        let script = format!("for i in $(seq 20); do etcdctl put {key}-$i value >/dev/null || exit 1; done");
-        eventually(&format!("{key} is written"), || (fleet.ssh(slug, &script).code == 0).then_some(()));
-        let get = || Some(fleet.ssh(slug, "etcdctl get x -w json")).filter(|answer| answer.code == 0);
-        let answer: Value = serde_json::from_str(&eventually("an answer", get).stdout).unwrap();
-        i64::try_from(number(&answer["header"]["revision"])).unwrap()
-    };
-    shop.reaches(put(&slugs[0], "one"));
-    let first = slugs.iter().find(active).unwrap().clone();
-    assert_eq!(slugs.iter().filter(active).count(), 1);
+    let backup = "/var/vcap/packages/etcd-tools/bin/etcd-backup";
+    fleet.ssh(&slugs[0], "etcdctl put before 1").succeeded();
 
-    // By hand, on a member and with nothing but the store.
-    let by_hand = Shop::new();
-    let save = format!("/var/vcap/packages/etcd-tools/bin/etcd-backup save --json --store {}", by_hand.url());
-    let full: Value = serde_json::from_str(&fleet.ssh(&slugs[0], &save).succeeded().stdout).unwrap();
+    let saved = fleet.ssh(&slugs[0], &format!("{backup} save --json --store {}", shop.url())).succeeded();
+
+    let full: Value = serde_json::from_str(&saved.stdout).unwrap();
     assert_eq!(full["cluster"]["deployment"], "etcd");
     assert_eq!(full["cluster"]["members"].as_array().map(Vec::len), Some(3));
     assert_eq!(full["cluster"]["properties"]["client_port"], 2379);
@@ -547,27 +521,45 @@ fn a_deployment_of_three_is_backed_up_whoever_leads_and_whoever_dies() {
     let table: Value = serde_json::from_str(&table).unwrap();
     let leader = format!("{:x}", number(&table[0]["Status"]["leader"]));
     assert_ne!(full["cluster"]["member"], json!(leader), "a follower has as much");
-    let text = full.to_string();
-    assert!(!text.contains("PRIVATE KEY") && !text.contains("CERTIFICATE"), "{text}");
+    let text = fs::read_to_string(&shop.files()[&format!("v1/{}/full.json", full["set"].as_str().unwrap())])
+        .unwrap();
+    assert!(!text.contains("PRIVATE KEY") && !text.contains("CERTIFICATE"));
+
+    // The job, as it would run on an instance.
+    let properties = json!({"store.url": shop.url(), "schedule": "0 0 1 1 *", "delta_period": "100ms"});
+    let config = json!({"version": 1, "properties": properties}).to_string();
+    let run = format!(
+        "echo '{config}' > /var/vcap/data/backup.json; echo $$ > /var/vcap/data/backup.pid; \
+         exec {backup} run --job-config /var/vcap/data/backup.json 2>>/var/vcap/data/backup.log"
+    );
+    let mut job = fleet.command(&["ssh", &slugs[0], "-c", &run]).spawn().unwrap();
+    let log = || fleet.read(&slugs[0], "/var/vcap/data/backup.log");
+    let put = |slug: &str, key: &str| {
+        let script = format!("for i in $(seq 20); do etcdctl put {key}-$i value >/dev/null || exit 1; done");
+        eventually(&format!("{key} is written"), || (fleet.ssh(slug, &script).code == 0).then_some(()));
+        let read = eventually("an answer", || {
+            Some(fleet.ssh(slug, "etcdctl get x -w json")).filter(|it| it.code == 0)
+        });
+        let read = read.stdout;
+        i64::try_from(number(&serde_json::from_str::<Value>(&read).unwrap()["header"]["revision"])).unwrap()
+    };
+    shop.reaches(put(&slugs[0], "one"));
 
     // Each member dies once: the leader and the one that is followed are among them.
     for slug in &slugs {
         fleet.kill9(slug, "etcd");
-        shop.reaches(put(&slugs[0], "two"));
+        shop.reaches(put(&slugs[0], "three"));
     }
-    fleet.kill9(&first, "etcd-backup");
-    shop.reaches(put(&slugs[0], "three"));
-
+    assert!(log().contains("the watch broke"), "{}", log());
     let sets = shop.sets();
-    assert_eq!(sets.len(), 1, "{}", slugs.iter().map(|slug| log(slug)).collect::<String>());
+    assert_eq!(sets.len(), 1, "{}", log());
     let scratch = tempfile::tempdir().unwrap();
     let records: Vec<Record> =
         sets[0].deltas.iter().flat_map(|delta| shop.records(delta, scratch.path())).collect();
-    let mut wanted = sets[0].full["revisions"]["last"].as_i64().unwrap() + 1;
-    for record in records {
-        // A delta that was uploaded and whose manifest was not read may come again.
-        assert!(record.revision <= wanted, "{} where {wanted} should be", record.revision);
-        wanted = wanted.max(record.revision + 1);
-    }
-    assert_eq!(wanted, sets[0].last() + 1);
+    let first = full["revisions"]["last"].as_i64().unwrap() + 1;
+    assert!(records.iter().map(|record| record.revision).eq(first..=sets[0].last()));
+
+    let pid: i32 = fleet.read(&slugs[0], "/var/vcap/data/backup.pid").trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    assert!(job.wait().unwrap().success(), "{}", log());
 }

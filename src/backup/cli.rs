@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// The job: scheduled backups, deltas, verification and defragmentation, on one instance at a time
     Run(command::run::Args),
+    /// Say what is wrong with the job's properties
+    Check(command::check::Args),
     /// Take a full snapshot now
     Save(command::save::Args),
     /// List the sets in the store
@@ -49,6 +51,7 @@ enum Command {
 pub fn run(args: &[OsString]) -> Result<Exit> {
     match Cli::parse_from(args).command {
         Command::Run(args) => command::run::run(&args),
+        Command::Check(args) => command::check::run(&args),
         Command::Save(args) => command::save::run(&args),
         Command::List(args) => command::list::run(&args),
         Command::Show(args) => command::show::run(&args),

@@ -1,6 +1,6 @@
 //! `etcd-backup run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -21,6 +21,16 @@ pub(in crate::backup) struct Args {
 
 /// Runs it.
 pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
+    let job = job(&args.job_config)?;
+    let cluster = args.members.cluster()?;
+    block_on(async {
+        daemon::run(&job, &cluster).await?;
+        Ok(Exit::Done)
+    })
+}
+
+/// Reads the job's properties; all that is wrong with them is told at once.
+pub(super) fn job(file: &Path) -> Result<Job> {
     let wrong = |what: String| {
         Complaint::refused(
             what,
@@ -28,13 +38,8 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
             "correct the properties of job etcd-backup and deploy again",
         )
     };
-    let file = args.job_config.display();
-    let text = std::fs::read_to_string(&args.job_config)
-        .map_err(|error| wrong(format!("{file} cannot be read: {error}")))?;
-    let job = Job::parse(&text).map_err(|faults| wrong(format!("{file}: {}", faults.join("; "))))?;
-    let cluster = args.members.cluster()?;
-    block_on(async {
-        daemon::run(&job, &cluster).await?;
-        Ok(Exit::Done)
-    })
+    let name = file.display();
+    let text =
+        std::fs::read_to_string(file).map_err(|error| wrong(format!("{name} cannot be read: {error}")))?;
+    Ok(Job::parse(&text).map_err(|faults| wrong(format!("{name}: {}", faults.join("; "))))?)
 }

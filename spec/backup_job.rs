@@ -1,0 +1,104 @@
+//! Job `etcd-backup` in a deployment: what its properties make of it, and what its pre-start refuses.
+
+#![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
+#![allow(missing_docs, unreachable_pub, reason = "a test target has no public items")]
+
+#[path = "support/s3.rs"]
+mod s3;
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use etcd_release::backup::catalog::catalog;
+use etcd_release::backup::store::Store;
+use serde_json::Value;
+
+use s3::S3;
+use support::fleet::Fleet;
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never came that {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The job as `backup.yml` deploys it, under bpm, into a server of the S3 protocol: one of three is active, and when it
+/// is killed nothing is lost.
+#[test]
+fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
+    let Some(s3) = S3::start() else { return };
+    let store = Store::open(&S3::config("etcd", s3.address())).unwrap();
+    let mut fleet = Fleet::new(&["bootstrap.yml", "backup.yml"])
+        .with_variable("backup_store_url=s3://bucket/etcd")
+        .with_variable("backup_store_region=us-east-1")
+        .with_variable(&format!("backup_store_access_key_id={}", s3::KEY))
+        .with_variable(&format!("backup_store_secret_access_key={}", s3::SECRET));
+    let property = |name: &str, value: &str| {
+        format!(
+            "- type: replace\n  path: /instance_groups/name=etcd/jobs/name=etcd-backup/properties/{name}?\n  value: {value}\n"
+        )
+    };
+    let settings = [
+        property("store/endpoint", &format!("http://{}", s3.address())),
+        property("store/path_style", "true"),
+        property("schedule", "0 0 1 1 *"),
+        property("delta_period", "100ms"),
+    ];
+    fleet.add_ops_text("quick-backups.yml", &settings.concat());
+    let mut fleet = fleet.deployed();
+    let slugs = fleet.slugs();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let newest = || runtime.block_on(catalog(&store)).unwrap().sets.into_iter().next();
+    let log = |slug: &str| fleet.read(slug, "/var/vcap/sys/log/etcd-backup/etcd-backup.stderr.log");
+    let active = || {
+        let takes = |slug: &&String| log(slug).contains("this instance takes the backups now");
+        slugs.iter().filter(takes).cloned().collect::<Vec<_>>()
+    };
+    let written = |key: &str| {
+        fleet.ssh(&slugs[0], &format!("etcdctl put {key} value")).succeeded();
+        let answer = fleet.ssh(&slugs[0], "etcdctl get x -w json").succeeded().stdout;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["header"]["revision"].as_i64().unwrap()
+    };
+    let reaches = |revision: i64| {
+        eventually(&format!("revision {revision} is in the store"), || {
+            newest().is_some_and(|entry| entry.last_revision() >= revision).then_some(())
+        });
+    };
+
+    reaches(written("one"));
+    let first = active();
+    assert_eq!(first.len(), 1, "one is active");
+    fleet.kill9(&first[0], "etcd-backup");
+    reaches(written("two"));
+
+    let set = newest().unwrap();
+    assert_eq!(set.full.cluster.deployment.as_deref(), Some("etcd"));
+    assert_eq!(set.full.cluster.members.len(), 3);
+    // On an instance the job's own store and credentials are meant.
+    let backup = "/var/vcap/packages/etcd-tools/bin/etcd-backup";
+    let proven = fleet.ssh(&slugs[1], &format!("{backup} verify --deep")).succeeded().stdout;
+    assert!(proven.contains(set.set().as_str()), "{proven}");
+    let listed = fleet.ssh(&slugs[2], &format!("{backup} list")).succeeded().stdout;
+    assert!(listed.contains("s3://bucket/etcd") && listed.contains(set.set().as_str()), "{listed}");
+    for slug in &slugs {
+        assert!(!log(slug).contains(s3::SECRET));
+        let processes = fleet
+            .ssh(slug, "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
+            .stdout;
+        assert!(!processes.contains(s3::SECRET), "a secret in a command line or an environment");
+    }
+
+    // A store that means nothing is told by pre-start, before anything is stopped.
+    fleet.add_ops_text("wrong-store.yml", &property("store/url", "nowhere"));
+    let refused = fleet.deploy();
+    assert_ne!(refused.code, 0);
+    let told = fleet.read(&slugs[0], "/var/vcap/sys/log/etcd-backup/pre-start.stderr.log");
+    assert!(told.contains("it is no URL of a store"), "{told}");
+}
