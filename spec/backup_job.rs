@@ -1,6 +1,7 @@
 //! Job `etcd-backup` in a deployment: what its properties make of it, and what its pre-start refuses.
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
+#![allow(clippy::disallowed_methods, reason = "looks again after a moment")]
 #![allow(missing_docs, unreachable_pub, reason = "a test target has no public items")]
 
 #[path = "support/s3.rs"]

@@ -6,6 +6,8 @@
 
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/wire.rs"]
+mod wire;
 
 use std::io::Read;
 use std::path::Path;
@@ -20,7 +22,8 @@ use etcd_release::backup::manifest::{Cluster, Compression, Full, Object, Revisio
 use etcd_release::backup::store::{Failure, PART_BYTES, Piece, Store};
 use tokio::sync::mpsc;
 
-use s3::{Fault, KEY, S3, SECRET, Wire};
+use s3::{KEY, S3, SECRET};
+use wire::{Fault, Wire};
 
 /// Neither all the same nor all different, and compression does not make little of it.
 fn some(bytes: usize) -> Vec<u8> {

@@ -1,12 +1,10 @@
-//! A real server of the S3 protocol (moto), on a port of its own, and a wire to it that can be cut.
+//! A real server of the S3 protocol (moto), on a port of its own.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use etcd_release::backup::config::StoreConfig;
 
@@ -88,140 +86,4 @@ impl Drop for S3 {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
     }
-}
-
-/// What a wire does to each connection that is made over it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing.
-    None,
-    /// It closes it at once.
-    Refused,
-    /// It is cut when so many bytes went to the server.
-    RequestCut(usize),
-    /// It is cut when so many bytes came back.
-    AnswerCut(usize),
-    /// Every request is answered by this status, and the server never hears of it.
-    Status(u16),
-}
-
-/// A wire to a server; what it does can be changed at any time, for connections made from then on.
-pub struct Wire {
-    address: SocketAddr,
-    state: Arc<Mutex<State>>,
-}
-
-struct State {
-    fault: Fault,
-    /// For how many connections more; then the wire is whole again.
-    left: usize,
-    open: Vec<TcpStream>,
-    ended: bool,
-}
-
-impl Wire {
-    pub fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = State { fault: Fault::None, left: 0, open: vec![], ended: false };
-        let state = Arc::new(Mutex::new(state));
-        let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                let mut state = locked(&shared);
-                if state.ended {
-                    break;
-                }
-                let Ok(client) = client else { continue };
-                let fault = if state.left > 0 { state.fault } else { Fault::None };
-                state.left = state.left.saturating_sub(1);
-                state.open.push(client.try_clone().unwrap());
-                drop(state);
-                thread::spawn(move || serve(client, server, fault));
-            }
-        });
-        Self { address, state }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Breaks the next `connections`, and everything that is open now.
-    pub fn breaks(&self, fault: Fault, connections: usize) {
-        let mut state = locked(&self.state);
-        (state.fault, state.left) = (fault, connections);
-        for stream in state.open.drain(..) {
-            // Ignored: most of them have ended.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        locked(&self.state).ended = true;
-        // Wakes the thread that accepts, which then ends.
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
-fn locked(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn serve(mut client: TcpStream, server: SocketAddr, fault: Fault) {
-    match fault {
-        Fault::Refused => {
-            let _ = client.shutdown(Shutdown::Both);
-            return;
-        }
-        Fault::Status(status) => {
-            client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            let _ = io::copy(&mut client, &mut io::sink());
-            let body =
-                "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
-            let _ = write!(
-                client,
-                "HTTP/1.1 {status} Fault\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            return;
-        }
-        Fault::None | Fault::RequestCut(_) | Fault::AnswerCut(_) => {}
-    }
-    let Ok(upstream) = TcpStream::connect(server) else { return };
-    let most = |wanted: Option<usize>| wanted.unwrap_or(usize::MAX);
-    let up = match fault {
-        Fault::RequestCut(bytes) => Some(bytes),
-        _ => None,
-    };
-    let down = match fault {
-        Fault::AnswerCut(bytes) => Some(bytes),
-        _ => None,
-    };
-    let back = thread::spawn({
-        let (from, to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-        move || relay(from, to, most(down))
-    });
-    relay(client, upstream, most(up));
-    back.join().unwrap();
-}
-
-/// Passes on at most so many bytes, then cuts both ways; an end is passed on as an end.
-fn relay(mut from: TcpStream, mut to: TcpStream, mut most: usize) {
-    let mut buffer = [0; 16 << 10];
-    loop {
-        let Ok(read @ 1..) = from.read(&mut buffer) else {
-            let _ = to.shutdown(Shutdown::Write);
-            return;
-        };
-        let passed = read.min(most);
-        if to.write_all(&buffer[..passed]).is_err() || passed < read {
-            break;
-        }
-        most -= passed;
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }
