@@ -62,7 +62,9 @@ fn an_update_killed_anywhere_is_finished_by_the_next_one() {
 fn a_script_left_running_by_a_killed_command_is_ended_before_it_runs_again() {
     let lab = Lab::new().instances(1).property("hang", "pre-start");
     let mut first = lab.deploy_command(&[]).stdout(Stdio::null()).spawn().unwrap();
-    let scripts = |lab: &Lab| lab.processes().iter().filter(|line| line.contains("bin/pre-start")).count();
+    // Not what is about to become one: that dies with the command.
+    let is_script = |line: &&String| line.contains("bin/pre-start") && !line.contains("internal-enter");
+    let scripts = |lab: &Lab| lab.processes().iter().filter(is_script).count();
     lab.eventually("a script that runs", || scripts(&lab) > 0);
     first.kill().unwrap();
     first.wait().unwrap();
@@ -73,6 +75,33 @@ fn a_script_left_running_by_a_killed_command_is_ended_before_it_runs_again() {
 
     assert_eq!(scripts(&lab), 0);
     assert_eq!(lab.recorders(), 1);
+}
+
+/// What the next command cannot find yet must not begin behind its back.
+#[test]
+fn a_script_whose_command_was_killed_before_it_ran_never_runs() {
+    let lab = Lab::new().instances(1).deployed();
+    let root = lab.vcap("recorder/0");
+    let instance = root.parent().expect("the directory of an instance");
+    let notes = lab.state_dir().join("notes");
+    std::fs::create_dir(&notes).unwrap();
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let enter = |starter: u32| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_etcd-local"));
+        command.arg("internal-enter").arg("--instance").arg(instance).arg("--note").arg(&notes);
+        command.args(["--starter", &starter.to_string(), "--", "/bin/touch", "/var/vcap/store/ran"]);
+        command.output().unwrap()
+    };
+
+    let answer = enter(dead.id());
+
+    let told = String::from_utf8(answer.stderr).unwrap();
+    assert!(!answer.status.success() && told.contains("has ended"), "{told}");
+    lab.ssh("recorder/0", "test -e /var/vcap/store/ran").failed();
+    // Its parent is this test.
+    assert!(enter(std::process::id()).status.success());
+    lab.ssh("recorder/0", "test -e /var/vcap/store/ran").succeeded();
 }
 
 /// Between any two steps that change something on disk.

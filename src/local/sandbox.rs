@@ -12,9 +12,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 
 use super::layout::{InstanceDir, VCAP};
 use super::network;
@@ -71,11 +73,13 @@ pub fn command(instance: &InstanceDir, program: &str) -> Command {
 }
 
 /// Like [`command`], but the process first leaves a file named after its pid in `notes`: written by the
-/// process itself, so that no killed caller can forget it.
+/// process itself, so that no killed caller can forget it. Until the program runs it dies with its caller, so that
+/// whoever finds no such file need not wait for one.
 pub fn noted_command(instance: &InstanceDir, notes: &Path, program: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("etcd-local").arg(ENTER).arg("--instance").arg(instance.path());
-    command.arg("--note").arg(notes).arg("--").arg(program);
+    command.arg("--note").arg(notes).arg("--starter").arg(std::process::id().to_string());
+    command.arg("--").arg(program);
     command
 }
 
@@ -85,9 +89,23 @@ pub fn leave_note(notes: &Path) -> Result<()> {
     fs::File::create(&note).map(drop).with_context(|| format!("write {}", note.display()))
 }
 
+/// Binds this process' life to that of `starter`, its parent, until [`exec`].
+pub fn live_with(starter: i32) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).context("ask to die with the parent")?;
+    // It may have died before we asked.
+    if nix::unistd::getppid().as_raw() != starter {
+        bail!("process {starter}, which started this one, has ended");
+    }
+    Ok(())
+}
+
 /// Enters the instance and becomes `program`; returns only to tell why that failed.
 pub fn exec(instance: &InstanceDir, program: &str, args: &[String]) -> anyhow::Error {
-    match enter(instance) {
+    let entered = enter(instance).and_then(|()| {
+        // From here on it is found by its note and by where it lives.
+        prctl::set_pdeathsig(None).context("ask to outlive the parent")
+    });
+    match entered {
         Ok(()) => anyhow::Error::new(Command::new(program).args(args).exec())
             .context(format!("run {program} in the instance")),
         Err(error) => error,

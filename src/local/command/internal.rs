@@ -59,6 +59,9 @@ pub struct Enter {
     /// Directory for a file named after the pid
     #[arg(long)]
     pub note: Option<PathBuf>,
+    /// Die with this parent for as long as the program does not run
+    #[arg(long)]
+    pub starter: Option<i32>,
     /// Program and arguments
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
@@ -173,6 +176,9 @@ impl Target {
 
 /// Enters; returns only to tell why that failed.
 fn enter(typed: &Enter) -> Result<Exit> {
+    if let Some(starter) = typed.starter {
+        sandbox::live_with(starter)?;
+    }
     if let Some(notes) = &typed.note {
         sandbox::leave_note(notes)?;
     }

@@ -1,5 +1,7 @@
 //! `ssh`.
 
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -29,15 +31,13 @@ pub fn run(session: &Session, slug: &Slug, command: Option<&str>) -> Result<()> 
     instance::switch_on(&directory)?;
     sandbox::enter(&directory)?;
     let mut shell = Command::new("bash");
-    shell.arg("-l").current_dir("/root");
+    // As `bosh ssh` makes a home: this machine's root may have anything in its profile.
+    let home = "/var/vcap/bosh_ssh";
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(home).with_context(|| format!("make {home}"))?;
+    shell.arg("-l").current_dir(home);
     // A login begins with nothing of the caller's environment but the terminal.
     let terminal = terminal();
-    shell.env_clear().envs([
-        ("HOME", "/root"),
-        ("USER", "root"),
-        ("LOGNAME", "root"),
-        ("SHELL", "/bin/bash"),
-    ]);
+    shell.env_clear().envs([("HOME", home), ("USER", "root"), ("LOGNAME", "root"), ("SHELL", "/bin/bash")]);
     shell.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     shell.envs(terminal.map(|terminal| ("TERM", terminal)));
     if let Some(command) = command {
