@@ -7,13 +7,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use etcd_release::etcd::id::PeerUrl;
-use etcd_release::lifecycle::launch::attestation::{ClusterToken, InstanceId, Nonce};
+use etcd_release::etcd::id::{ClusterId, PeerUrl};
+use etcd_release::lifecycle::launch::attestation::InstanceId;
 use etcd_release::lifecycle::launch::decide::step::Step;
-use etcd_release::lifecycle::launch::records::{RECORD_VERSION, RestoreRequest};
+use etcd_release::lifecycle::launch::records::{RECORD_VERSION, RestorePhase, RestoreRequest};
 use serde_json::Value;
 use support::fleet::{Fleet, voters};
 use support::load::{Load, Report, assert_nothing_lost, member_ids, write_once};
@@ -289,10 +289,14 @@ fn a_restore_request_that_has_expired_is_reported_and_changes_nothing() {
     let own = PeerUrl::https(&format!("{}.etcd.default.etcd.bosh", id_of(&slug)), 2380);
     let request = RestoreRequest {
         version: RECORD_VERSION,
-        id: "of-last-month".to_owned(),
-        point: "latest".to_owned(),
-        token: ClusterToken::of("etcd", [&Nonce::of([7; 16])]),
+        id: uuid::Uuid::from_u128(7),
+        asked: "latest".to_owned(),
+        point: "a set of last month".to_owned(),
+        source: InstanceId(id_of(&slug).to_owned()),
+        phase: RestorePhase::Prepared,
+        cluster_id: ClusterId(7),
         members: BTreeMap::from([(InstanceId(id_of(&slug).to_owned()), own)]),
+        replaces: BTreeSet::new(),
         created_unix_secs: 1,
         expires_unix_secs: 2,
     };
@@ -309,7 +313,12 @@ fn a_restore_request_that_has_expired_is_reported_and_changes_nothing() {
     assert_eq!(after["cluster_id"], before["cluster_id"]);
     assert_eq!(value_of(&fleet, &slug, "kept"), "1");
     let log = fleet.log(&slug, "etcd.stderr.log");
-    assert!(log.contains("restore request of-last-month counts for nothing: it has expired"), "{log}");
+    assert!(
+        log.contains(
+            "restore request 00000000-0000-0000-0000-000000000007 counts for nothing: it has expired"
+        ),
+        "{log}"
+    );
     let told = fleet.told(&slug);
     assert_eq!(told["restore_request"], Value::Null, "it is offered to others: {told:#}");
     assert!(told["notices"].to_string().contains("it has expired"), "{told:#}");

@@ -16,6 +16,7 @@ use std::io;
 
 pub use super::raft::Owner;
 
+pub mod commit;
 pub mod write;
 
 mod head;

@@ -55,6 +55,11 @@ impl Paths {
         self.data_dir().join(".launcher")
     }
 
+    /// Where data that is to be restored lies ready.
+    pub fn restoring(&self) -> PathBuf {
+        self.records().join("restore")
+    }
+
     /// Where data is moved aside; the launcher never deletes any.
     pub fn aside(&self) -> PathBuf {
         self.data_dir().join("aside")

@@ -10,14 +10,17 @@ use serde_json::json;
 
 use super::aside;
 use super::configuration::{Initial, configuration};
-use super::decide::plan::{Aside, Plan};
+use super::decide::plan::{Aside, Plan, Restore, RestoreSource};
 use super::decide::refusal::Refusal;
 use super::decide::step::Step;
 use super::decide::waiting::Waiting;
 use super::listener::Doors;
 use super::observation::Observation;
 use super::record_files::{self, NonceFile};
-use super::records::{BootPhase, BootstrapRecord, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION};
+use super::records::{
+    BootPhase, BootstrapRecord, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION, RestoreRequest,
+};
+use super::restoring::{self, Ready};
 use super::seeding::seed;
 use super::turn::Turn;
 use super::validation::{Checked, Validation};
@@ -192,12 +195,15 @@ impl Actor<'_> {
             Step::ProbePeers => return Ok(self.probe(plan, seen).await),
             Step::MemberRemove => return Ok(self.remove_dead(plan, seen, carried).await),
             Step::MemberAdd => return Ok(self.add(seen, carried).await),
+            // What is there is the new data, or half of it.
+            Step::MoveAside | Step::RetireRecords if self.places(plan) => {}
             Step::MoveAside => return self.move_aside(plan, carried),
             Step::Validate => return self.validate(plan).await,
             Step::SeedData => match plan {
                 Plan::Bootstrap(bootstrap) => return seed(bootstrap, self.paths),
                 other => bail!("plan {} founds no cluster", other.name()),
             },
+            Step::RestoreData => restoring::place(self.paths, request(plan)?)?,
             Step::Promote => self.promote(member_id(plan, carried)?, seen).await,
             Step::ReleaseMutex => self.end_turn(seen, carried).await,
             Step::AnnouncePeerUrl => self.announce(member_id(plan, carried)?).await,
@@ -243,6 +249,12 @@ impl Actor<'_> {
                     records::write(paths, &JoinRecord { phase, ..record })?;
                 }
             }
+            (Step::WriteRestoreRecord, _) => {
+                let request = request(plan)?;
+                restoring::note(paths, request)?;
+                let fields = json!({"request": request.id, "asked": request.asked, "point": request.point, "cluster_id": request.cluster_id});
+                journal::info("the restored data is in place", &fields);
+            }
             (Step::WriteConfiguration, _) => self.write_configuration(plan, carried)?,
             (Step::RemoveExitRecord, _) => records::remove::<ExitRecord>(paths)?,
             // Written once in the life of a VM: on every later start the wait for the disk would buy nothing.
@@ -285,6 +297,11 @@ impl Actor<'_> {
             &json!({"to": carried.moved, "reason": reason, "older": older, "next": "remove it when nobody needs it any more"}),
         );
         Ok(Ok(()))
+    }
+
+    /// Whether an earlier run of this plan has moved aside what was in the way.
+    fn places(&self, plan: &Plan) -> bool {
+        request(plan).is_ok_and(|request| Ready::of(self.paths, request.id).is_being_placed())
     }
 
     async fn validate(&self, plan: &Plan) -> anyhow::Result<Result<(), Obstacle>> {
@@ -333,6 +350,14 @@ fn member_id(plan: &Plan, carried: &Carried) -> anyhow::Result<MemberId> {
             Ok(carried.added.as_ref().context("the cluster has not answered with an id")?.member_id)
         }
         other => bail!("plan {} starts no member", other.name()),
+    }
+}
+
+/// The request that a plan carries out.
+fn request(plan: &Plan) -> anyhow::Result<&RestoreRequest> {
+    match plan {
+        Plan::Restore(Restore { source: RestoreSource::Request(request), .. }) => Ok(request),
+        other => bail!("plan {} carries out no request", other.name()),
     }
 }
 

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::records::{BootstrapRecord, RestoreRecord};
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
@@ -202,7 +203,7 @@ pub struct PeerState {
     pub restored: Option<RestoreRecord>,
     /// The id of the restore request on its disk, if a valid one is there and not yet done.
     #[serde(default)]
-    pub restore_request: Option<String>,
+    pub restore_request: Option<Uuid>,
     /// The cluster its disk belongs to.
     #[serde(default)]
     pub cluster_id: Option<ClusterId>,

@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use claim::Claim;
 use damaged::Damage;
@@ -69,7 +70,7 @@ pub enum Notice {
     /// A restore request is on the disk, but counts for nothing.
     RequestIgnored {
         /// The request.
-        request: String,
+        request: Uuid,
         /// Why.
         why: String,
     },

@@ -1,8 +1,8 @@
-//! The launcher's listener: mutual TLS, five pages, always there, also while etcd is down or refused.
+//! The launcher's listener: mutual TLS, six pages, always there, also while etcd is down or refused.
 //!
 //! `/state` attests this instance to its peers, `/readyz` says whether it serves linearizable reads,
-//! `/config` shows the effective configuration without secrets, `/metrics` counts, `/probe` tries to
-//! reach an instance that is about to join.
+//! `/config` shows the effective configuration without secrets, `/metrics` counts, `/standing` says how far the disk
+//! is in raft's terms, `/probe` tries to reach an instance that is about to join.
 //!
 //! Why not the same port as etcd's metrics: it must answer when etcd cannot.
 
@@ -28,8 +28,11 @@ use super::links;
 use super::observe::unix_ms;
 use super::probe::{self, Outcome, Probed};
 use super::readiness::Readiness;
+use super::records::{RestoreProgress, RestoreRequest};
+use super::standing::standing;
 use crate::job::lifetime::{self, Watched};
 use crate::job::paths::Paths;
+use crate::lifecycle::records;
 use crate::journal;
 
 /// More connections than this wait in the kernel's queue: each costs memory the launcher promised not
@@ -169,6 +172,8 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
             let mut state = board.content().state.clone();
             if let Value::Object(fields) = &mut state {
                 fields.insert("certificates".to_owned(), json!(*certificates.lifetimes()));
+                // Written by the errand, also while etcd runs and nothing is decided here.
+                fields.insert("restore".to_owned(), json!(restore_files(&paths)));
             }
             json_page(&state)
         }
@@ -181,6 +186,13 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
             Ok(()) => page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             Err(why) => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
         },
+        "/standing" => {
+            let looked = tokio::task::spawn_blocking(move || standing(&paths)).await;
+            match looked.map_err(std::io::Error::other).flatten() {
+                Ok(standing) => json_page(&json!(standing)),
+                Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+            }
+        }
         probe::PAGE => match request.uri().query().and_then(probe::question) {
             Some((instance, url)) => {
                 let outcome = probe::attempt(&instance, &url, as_peer, PROBE_LIMIT).await;
@@ -198,9 +210,26 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
         _ => page(
             StatusCode::NOT_FOUND,
             "text/plain",
-            "pages: /state /readyz /config /metrics /probe\n".to_owned(),
+            "pages: /state /readyz /config /metrics /standing /probe\n".to_owned(),
         ),
     })
+}
+
+/// What the restore errand has written on this disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreFiles {
+    /// What is to be restored.
+    pub request: Option<RestoreRequest>,
+    /// How the errand fares.
+    pub progress: Option<RestoreProgress>,
+}
+
+/// One that cannot be read counts as absent, as for the launcher itself.
+fn restore_files(paths: &Paths) -> RestoreFiles {
+    RestoreFiles {
+        request: records::read(paths).unwrap_or_default(),
+        progress: records::read(paths).unwrap_or_default(),
+    }
 }
 
 fn json_page(value: &Value) -> Response<Full<Bytes>> {

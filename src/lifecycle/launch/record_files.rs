@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::attestation::Nonce;
 use super::links;
 use super::records::{
-    BootstrapRecord, DrainMark, ExitRecord, JoinRecord, RECORD_VERSION, Records, RestoreRecord,
-    RestoreRequest,
+    BootstrapRecord, DrainMark, ExitRecord, JoinRecord, RECORD_VERSION, Records, RestoreProgress,
+    RestoreRecord, RestoreRequest,
 };
 use crate::job::paths::Paths;
 use crate::lifecycle::records::{self, DrainBegun, Record};
@@ -36,6 +36,7 @@ record_file!(JoinRecord, "join.json");
 record_file!(ExitRecord, "exit.json");
 record_file!(RestoreRequest, "restore-request.json");
 record_file!(RestoreRecord, "restored.json");
+record_file!(RestoreProgress, "restore-progress.json");
 
 /// All records of this disk; what is torn or foreign counts as absent and is logged.
 pub fn read_all(paths: &Paths) -> io::Result<Records> {

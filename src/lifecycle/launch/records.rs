@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::attestation::{ClusterToken, InstanceId, Nonce, Nonces};
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
@@ -156,23 +157,53 @@ pub enum Ending {
     Abrupt,
 }
 
-/// What an operator asked to restore. Executed only when every member of the set has the same one.
+/// What an operator asked to restore. While it counts, no member of the set runs etcd; one of them, the source, has
+/// the restored data, and the others join it (docs/contract.md#restore).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreRequest {
     /// Version of this record.
     pub version: u32,
     /// Random id of this request.
-    pub id: String,
-    /// The point to restore to, as `etcd-backup list` names it.
+    pub id: Uuid,
+    /// What was asked for, as it was typed: `latest`, a time, a revision, `survivors`.
+    pub asked: String,
+    /// What that came to, for people.
     pub point: String,
-    /// The token of the restored cluster.
-    pub token: ClusterToken,
-    /// The instances that restore together, with their peer URLs.
+    /// The instance that makes the new cluster.
+    pub source: InstanceId,
+    /// How far the source is.
+    pub phase: RestorePhase,
+    /// The id of the new cluster.
+    pub cluster_id: ClusterId,
+    /// The instances that stop for it, the source included, with their peer URLs.
     pub members: BTreeMap<InstanceId, PeerUrl>,
+    /// The clusters it replaces.
+    pub replaces: BTreeSet<ClusterId>,
     /// When it was made, in seconds since 1970.
     pub created_unix_secs: u64,
     /// From when on it counts for nothing, in seconds since 1970.
     pub expires_unix_secs: u64,
+}
+
+/// How far the source of a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestorePhase {
+    /// It makes the data out of its own disk, for which etcd must not run there.
+    Preparing,
+    /// The data lies beside the old one, proven.
+    Prepared,
+}
+
+/// What the restore errand says of itself, for the errands of the other instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreProgress {
+    /// Version of this record.
+    pub version: u32,
+    /// The request that it works on.
+    pub request: Uuid,
+    /// Why it gave up; `None` while it goes on.
+    pub failed: Option<String>,
 }
 
 /// A restore that was done.
@@ -181,7 +212,7 @@ pub struct RestoreRecord {
     /// Version of this record.
     pub version: u32,
     /// The request it carried out.
-    pub request: String,
+    pub request: Uuid,
     /// The cluster it made.
     pub cluster_id: ClusterId,
     /// The clusters it replaced.

@@ -358,7 +358,7 @@ fn state(seen: &Observation, decision: &Decision, progress: Progress) -> PeerSta
             _ => None,
         }),
         restored: seen.records.restored.clone(),
-        restore_request: pending_request(seen).map(str::to_owned),
+        restore_request: pending_request(seen),
         cluster_id: seen.disk.cluster_id(),
         member_id: match &seen.disk {
             Disk::Data(data) => Some(data.member_id),

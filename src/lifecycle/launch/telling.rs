@@ -80,7 +80,7 @@ mod tests {
     fn the_same_words_are_due_once_a_minute_and_a_new_notice_at_once() {
         let mut told = Told::default();
         let ignored =
-            || vec![Notice::RequestIgnored { request: "r1".to_owned(), why: "it has expired".to_owned() }];
+            || vec![Notice::RequestIgnored { request: uuid::Uuid::nil(), why: "it has expired".to_owned() }];
         let at = Duration::from_secs;
 
         let steps = [

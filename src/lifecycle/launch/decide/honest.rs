@@ -2,7 +2,7 @@
 //! instead of pretending.
 
 use super::Decision;
-use super::plan::Plan;
+use super::plan::{Plan, Restore, RestoreSource};
 use super::reason::Reason;
 use super::refusal::Refusal;
 use super::step::Step;
@@ -20,6 +20,8 @@ pub const CARRIED_OUT: &[Step] = &[
     Step::MemberRemove,
     Step::MemberAdd,
     Step::WriteJoinAnswer,
+    Step::RestoreData,
+    Step::WriteRestoreRecord,
     Step::Validate,
     Step::WriteConfiguration,
     Step::RemoveExitRecord,
@@ -36,9 +38,15 @@ pub const CARRIED_OUT: &[Step] = &[
 /// The same decision, if all of its steps are carried out; else a refusal that names the row, the plan
 /// and the first step that is not.
 pub fn honest(decision: Decision) -> Decision {
-    let Some(step) = decision.plan.steps().into_iter().find(|step| !CARRIED_OUT.contains(step)) else {
-        return decision;
+    let from_the_store =
+        matches!(&decision.plan, Plan::Restore(Restore { source: RestoreSource::Newest { .. }, .. }));
+    let steps = decision.plan.steps();
+    let missing = if from_the_store {
+        Some(Step::RestoreData)
+    } else {
+        steps.into_iter().find(|step| !CARRIED_OUT.contains(step))
     };
+    let Some(step) = missing else { return decision };
     let refusal = Refusal::NotYet { plan: decision.plan.name(), step, because: decision.because.sentence() };
     Decision { plan: Plan::Refuse, because: Reason::Refusal(refusal), ..decision }
 }

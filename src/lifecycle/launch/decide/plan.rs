@@ -267,7 +267,7 @@ pub struct Restore {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum RestoreSource {
-    /// What an operator asked for; every member of the set has the same request.
+    /// What an operator asked for; the data lies ready, and every member of the set waits for it.
     Request(RestoreRequest),
     /// The newest backup, because the only member there ever was is damaged and `auto_restore` is on.
     Newest {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::refusal::Refusal;
 use super::waiting::{Until, Waiting};
@@ -103,10 +104,10 @@ pub enum Cause {
         /// How many they are.
         instances: usize,
     },
-    /// Every member of the set has the same restore request.
+    /// Every member of the set waits for this restore, which this instance begins.
     RestoreRequested {
         /// The request.
-        request: String,
+        request: Uuid,
     },
 }
 
@@ -170,7 +171,7 @@ impl Cause {
                 format!("all {instances} instances of the link attest that their disks never had a member")
             }
             Self::RestoreRequested { request } => {
-                format!("every member of the set has restore request {request}")
+                format!("every member of the set waits for restore {request}, whose data lies ready here")
             }
         }
     }

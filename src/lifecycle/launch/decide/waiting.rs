@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::claim::Claim;
 use super::refusal::{RESTORE, list};
@@ -17,10 +18,24 @@ use crate::report::Complaint;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "waiting", rename_all = "kebab-case")]
 pub enum Waiting {
+    /// The errand makes the data of a restore out of this disk.
+    RestorePreparing {
+        /// The request.
+        request: Uuid,
+    },
+    /// Another instance restores the cluster; this one joins it then.
+    RestoreElsewhere {
+        /// The request.
+        request: Uuid,
+        /// Which instance.
+        source: InstanceId,
+        /// What it says.
+        said: String,
+    },
     /// Other members of the set do not have the restore request yet.
     RestoreOthers {
         /// The request.
-        request: String,
+        request: Uuid,
         /// Who, and what they have instead.
         missing: BTreeMap<InstanceId, String>,
     },
@@ -225,7 +240,9 @@ impl Waiting {
     /// Where docs/contract.md tells the rule.
     pub const fn anchor(&self) -> &'static str {
         match self {
-            Self::RestoreOthers { .. } => "restore",
+            Self::RestorePreparing { .. } | Self::RestoreElsewhere { .. } | Self::RestoreOthers { .. } => {
+                "restore"
+            }
             Self::Confirming { .. } => "twice",
             Self::Draining { .. } => "stop",
             Self::NotSafe { .. } => "replace",
@@ -255,7 +272,9 @@ impl Waiting {
             Self::FirstBootNeedsFlag { .. } | Self::LostData { .. } | Self::BackupUnknown { .. } => {
                 Until::Operator
             }
-            Self::RestoreOthers { .. }
+            Self::RestorePreparing { .. }
+            | Self::RestoreElsewhere { .. }
+            | Self::RestoreOthers { .. }
             | Self::Draining { .. }
             | Self::NotSafe { .. }
             | Self::NotAskedToBootstrap { .. }
@@ -267,9 +286,27 @@ impl Waiting {
 
     fn parts(&self) -> (String, String, String) {
         match self {
+            Self::RestorePreparing { request } => (
+                format!("restore {request} is made out of the data on this disk"),
+                "what is copied must not change meanwhile".to_owned(),
+                "nothing while the errand runs; if it ended, run it again, or let the request expire"
+                    .to_owned(),
+            ),
+            Self::RestoreElsewhere { request, source, said } => (
+                format!(
+                    "{source} restores the cluster ({request}), and this instance will join it; {source}: {said}"
+                ),
+                "a member of the old cluster that went on serving would make it two clusters".to_owned(),
+                format!(
+                    "nothing while it goes on; if {source} is stuck, run errand restore again, or let the request expire: then this member starts on its own data"
+                ),
+            ),
             Self::RestoreOthers { request, missing } => (
-                format!("restore request {request} is not on every member of its set: {}", who(missing)),
-                "a cluster restored on some disks only would be two clusters".to_owned(),
+                format!(
+                    "restore {request} waits until every member of its set waits for it: {}",
+                    who(missing)
+                ),
+                "a member of the old cluster that went on serving would make it two clusters".to_owned(),
                 "run errand restore on all instances, or let the request expire".to_owned(),
             ),
             Self::Confirming { claim, then } => (

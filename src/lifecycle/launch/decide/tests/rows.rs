@@ -16,7 +16,7 @@ use crate::lifecycle::launch::observation::{
     Backup, Disk, DiskData, Healthy, Observation, Unreachable, Validated,
 };
 use crate::lifecycle::launch::records::{
-    BootPhase, BootstrapRecord, Ending, ExitRecord, JoinPhase, RECORD_VERSION,
+    BootPhase, BootstrapRecord, Ending, ExitRecord, JoinPhase, RECORD_VERSION, RestorePhase,
 };
 
 /// Checks one line of the table.
@@ -63,16 +63,26 @@ fn rows_0_to_2_whatever_is_on_the_disk() {
     case( 1, "refuse",  "the disk is not mounted",              &[unmounted(), healthy("b", OURS, &me(), &[])]);
     case( 1, "refuse",  "somebody else's files",                &[foreign(), on(), virgin("b"), virgin("c")]);
     case( 1, "refuse",  "and no restore request changes that",  &[foreign(), request(|_| {}), has_request("b", "r1"), has_request("c", "r1")]);
-    case( 2, "restore", "everybody has the request",            &[data(OURS), request(|_| {}), has_request("b", "r1"), has_request("c", "r1")]);
+    case( 2, "restore", "everybody waits for it",               &[data(OURS), request(|_| {}), has_request("b", "r1"), has_request("c", "r1")]);
     case( 2, "restore", "an empty disk as well",                &[request(|_| {}), has_request("b", "r1"), has_request("c", "r1")]);
-    case( 2, "restore", "one of them has done it already",      &[request(|_| {}), has_request("b", "r1"), did_restore("c", "r1", OTHER)]);
-    case( 2, "wait",    "one has none",                         &[data(OURS), request(|_| {}), has_request("b", "r1"), virgin("c")]);
-    case( 2, "wait",    "one has another",                      &[data(OURS), request(|_| {}), has_request("b", "r1"), has_request("c", "r2")]);
+    case( 2, "restore", "who is not in the set is not asked",   &[data(OURS), request(|r| { r.members.remove(&id("c")); }), has_request("b", "r1")]);
+    case( 2, "wait",    "one does not wait for it",             &[data(OURS), request(|_| {}), has_request("b", "r1"), virgin("c")]);
+    case( 2, "wait",    "one waits for another",                &[data(OURS), request(|_| {}), has_request("b", "r1"), has_request("c", "r2")]);
     case( 2, "wait",    "one is silent",                        &[data(OURS), request(|_| {}), has_request("b", "r1")]);
     case( 2, "wait",    "one of the set is not in the link",    &[request(|r| { r.members.insert(id("d"), url("d")); }), has_request("b", "r1"), has_request("c", "r1")]);
     case( 2, "wait",    "not while being drained",              &[request(|_| {}), has_request("b", "r1"), has_request("c", "r1"), draining()]);
+    case( 2, "wait",    "its data is made out of this disk",    &[data(OURS), request(|r| r.phase = RestorePhase::Preparing), has_request("b", "r1"), has_request("c", "r1")]);
+    case( 2, "wait",    "another instance begins",              &[data(OURS), request(|r| r.source = id("b")), has_request("b", "r1"), has_request("c", "r1")]);
+    case( 2, "wait",    "it has put its data in place",         &[data(OURS), request(|r| r.source = id("b")), did_restore("b", "r1", OTHER)]);
+    case( 2, "wait",    "another one is silent",                &[data(OURS), request(|r| r.source = id("b"))]);
+    case( 2, "wait",    "the old cluster serves still", &[data(OURS), request(|r| r.source = id("b")), healthy("c", OURS, &me(), &[])]);
+    case( 6, "rejoin",  "it serves",                            &[data(OURS), request(|r| r.source = id("b")), healthy("b", OTHER, &[], &[]), did_restore("b", "r1", OTHER), twice()]);
+    case(15, "join",    "it serves, and the disk is empty",     &[request(|r| r.source = id("b")), healthy("b", OTHER, &[], &[]), did_restore("b", "r1", OTHER)]);
+    case( 8, "start",   "joined already",                       &[data(OTHER), request(|r| r.source = id("b"))]);
     case( 8, "start",   "done already",                         &[data(OURS), request(|_| {}), restored("r1")]);
     case( 8, "start",   "expired",                              &[data(OURS), request(|r| r.expires_unix_secs = NOW)]);
+    case( 8, "start",   "nobody could follow before it ends",   &[data(OURS), request(|r| r.expires_unix_secs = NOW + 60), has_request("b", "r1"), has_request("c", "r1")]);
+    case( 2, "wait",    "who follows waits until the end",      &[data(OURS), request(|r| { r.source = id("b"); r.expires_unix_secs = NOW + 1; })]);
     case( 8, "start",   "for others",                           &[data(OURS), request(|r| { r.members.remove(&id("a")); })]);
     case( 8, "start",   "for another URL",                      &[data(OURS), request(|r| { r.members.insert(id("a"), url("x")); })]);
     case( 8, "start",   "of a later release",                   &[data(OURS), request(|r| r.version = 99)]);
@@ -420,15 +430,19 @@ fn strays_other_urls_and_ignored_requests_are_told_and_change_nothing() {
     );
 
     let ignored = case(8, "start", "expired", &[data(OURS), request(|r| r.expires_unix_secs = NOW)]);
-    assert_eq!(ignored.notices[0].to_string(), "restore request r1 counts for nothing: it has expired");
+    assert_eq!(
+        ignored.notices[0].to_string(),
+        "restore request 00000000-0000-0000-0000-000000000031 counts for nothing: it has expired"
+    );
 }
 
 /// The others go by what `/state` tells: a request that counts for nothing must not be offered to them.
 #[test]
 fn only_a_request_that_counts_is_told_to_the_others() {
-    let told = |changes: &[Change]| pending_request(&with(changes)).map(str::to_owned);
+    let told = |changes: &[Change]| pending_request(&with(changes));
 
-    assert_eq!(told(&[request(|_| {})]).as_deref(), Some("r1"));
+    assert_eq!(told(&[request(|_| {})]), Some(request_id("r1")));
+    assert_eq!(told(&[data(OTHER), request(|r| r.source = id("b"))]), None, "it has joined");
     assert_eq!(told(&[request(|_| {}), restored("r1")]), None);
     assert_eq!(told(&[request(|r| r.expires_unix_secs = NOW)]), None);
     assert_eq!(

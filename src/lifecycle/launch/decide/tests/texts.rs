@@ -82,8 +82,14 @@ fn waits() -> Vec<Waiting> {
         (id("j"), Missing::Pending),
     ];
     vec![
+        Waiting::RestorePreparing { request: request_id("r1") },
+        Waiting::RestoreElsewhere {
+            request: request_id("r1"),
+            source: id("b"),
+            said: "start, row 8".to_owned(),
+        },
         Waiting::RestoreOthers {
-            request: "r1".to_owned(),
+            request: request_id("r1"),
             missing: [(id("b"), "has none".to_owned())].into(),
         },
         Waiting::MutexHeld { then: "join" },
@@ -212,8 +218,16 @@ fn every_refusal_says_what_why_and_next() {
 fn every_wait_says_what_why_and_next() {
     let texts: Vec<String> = waits().iter().map(|waiting| waiting.complaint().to_string()).collect();
     insta::assert_snapshot!(texts.join("\n\n"), @r#"
-    restore request r1 is not on every member of its set: b (has none)
-      why:  a cluster restored on some disks only would be two clusters
+    restore 00000000-0000-0000-0000-000000000031 is made out of the data on this disk
+      why:  what is copied must not change meanwhile
+      next: nothing while the errand runs; if it ended, run it again, or let the request expire; docs/contract.md#restore
+
+    b restores the cluster (00000000-0000-0000-0000-000000000031), and this instance will join it; b: start, row 8
+      why:  a member of the old cluster that went on serving would make it two clusters
+      next: nothing while it goes on; if b is stuck, run errand restore again, or let the request expire: then this member starts on its own data; docs/contract.md#restore
+
+    restore 00000000-0000-0000-0000-000000000031 waits until every member of its set waits for it: b (has none)
+      why:  a member of the old cluster that went on serving would make it two clusters
       next: run errand restore on all instances, or let the request expire; docs/contract.md#restore
 
     'join' waits: another instance of the cluster joins, leaves or stops
@@ -327,7 +341,7 @@ fn whoever_acts_says_why_in_one_sentence() {
     15 join: the disk is empty and cluster c1 does not list this instance
     16 resume-join: cluster c1 added this instance as member a0, which never started
     18 bootstrap: all 3 instances of the link attest that their disks never had a member
-    2 restore: every member of the set has restore request r1
+    2 restore: every member of the set waits for restore 00000000-0000-0000-0000-000000000031, whose data lies ready here
     "#);
 }
 
@@ -362,9 +376,9 @@ fn who_ends_a_wait_is_known() {
 #[test]
 fn what_is_not_carried_out_yet_is_refused_with_its_row() {
     let honest = |changes: &[Change]| honest(decide(&with(changes)));
-    let restore = [data(OURS), request(|_| {}), has_request("b", "r1"), has_request("c", "r1")];
+    let restore = [damaged_of(None, &[ME]), alone(), auto_restore(), a_backup(), twice()];
     let decision = honest(&restore);
-    assert_eq!((decision.row.number(), decision.plan.name()), (2, "refuse"));
+    assert_eq!((decision.row.number(), decision.plan.name()), (11, "refuse"));
     assert!(decision.because.sentence().contains("this version of the release"));
     for world in [
         vec![data(OURS)],

@@ -193,6 +193,8 @@ fn the_steps_are_in_order(plan: &Plan, story: &str) {
     only_after(Step::MoveAside, Step::RetireRecords);
     only_after(Step::WriteConfiguration, Step::Spawn);
     only_after(Step::WriteBootstrapRecord, Step::SeedData);
+    ordered(Step::MoveAside, Step::RestoreData);
+    only_after(Step::RestoreData, Step::WriteRestoreRecord);
     ordered(Step::MoveAside, Step::SeedData);
     ordered(Step::SeedData, Step::Spawn);
     // Nothing is changed that etcd left before the data was checked.

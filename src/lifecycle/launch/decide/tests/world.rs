@@ -15,7 +15,7 @@ use crate::lifecycle::launch::observation::{
 };
 use crate::lifecycle::launch::records::{
     BootPhase, BootstrapRecord, DrainMark, Ending, ExitRecord, JoinPhase, JoinRecord, RECORD_VERSION,
-    Records, RestoreRecord, RestoreRequest,
+    Records, RestorePhase, RestoreRecord, RestoreRequest,
 };
 
 pub(super) const OURS: ClusterId = ClusterId(0xc1);
@@ -212,16 +212,25 @@ pub(super) fn twice() -> Change {
     })
 }
 
+/// A request's id, by its last character.
+pub(super) fn request_id(name: &str) -> uuid::Uuid {
+    uuid::Uuid::from_u128(name.bytes().last().map_or(0, u128::from))
+}
+
 pub(super) fn request(change_it: impl Fn(&mut RestoreRequest) + 'static) -> Change {
     change(move |seen| {
         let mut request = RestoreRequest {
             version: RECORD_VERSION,
-            id: "r1".to_owned(),
-            point: "latest".to_owned(),
-            token: ClusterToken::of("etcd", [&nonce("z")]),
+            id: request_id("r1"),
+            asked: "latest".to_owned(),
+            point: "set 1 up to revision 7".to_owned(),
+            source: id("a"),
+            phase: RestorePhase::Prepared,
+            cluster_id: OTHER,
             members: link(&["a", "b", "c"]),
+            replaces: [OURS].into(),
             created_unix_secs: NOW - 60,
-            expires_unix_secs: NOW + 60,
+            expires_unix_secs: NOW + 600,
         };
         change_it(&mut request);
         seen.records.restore_request = Some(request);
@@ -235,7 +244,7 @@ pub(super) fn restored(request: &'static str) -> Change {
 fn restore_record(request: &str, cluster_id: ClusterId) -> RestoreRecord {
     RestoreRecord {
         version: RECORD_VERSION,
-        request: request.to_owned(),
+        request: request_id(request),
         cluster_id,
         replaced: [OURS].into(),
     }
@@ -417,7 +426,7 @@ pub(super) fn no_quorum(name: &'static str, cluster_id: ClusterId) -> Change {
 }
 
 pub(super) fn has_request(name: &'static str, request: &'static str) -> Change {
-    launcher(name, move |state| state.restore_request = Some(request.to_owned()))
+    launcher(name, move |state| state.restore_request = Some(request_id(request)))
 }
 
 pub(super) fn did_restore(name: &'static str, request: &'static str, cluster_id: ClusterId) -> Change {
