@@ -41,6 +41,8 @@ enum Command {
     Verify(command::verify::Args),
     /// Make a member's data from a backup
     Restore(command::restore::Args),
+    /// Restore the whole cluster: to be run on all instances at once
+    RestoreCluster(command::restore_cluster::Args),
     /// Remove the sets that the retention rules do not keep
     Prune(command::prune::Args),
     /// Copy sets into another store
@@ -57,6 +59,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
         Command::Show(args) => command::show::run(&args),
         Command::Verify(args) => command::verify::run(&args),
         Command::Restore(args) => command::restore::run(&args),
+        Command::RestoreCluster(args) => command::restore_cluster::run(&args),
         Command::Prune(args) => command::prune::run(&args),
         Command::Copy(args) => command::copy::run(&args),
     }

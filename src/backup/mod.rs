@@ -27,6 +27,7 @@ pub mod full;
 pub mod layout;
 pub mod manifest;
 pub mod prune;
+pub mod recovery;
 pub mod replay;
 pub mod resolve;
 pub mod retention;

@@ -1,5 +1,6 @@
 //! What commands share: which store, with which keys, and how figures are written.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -58,6 +59,28 @@ pub(super) struct Opened {
 }
 
 impl Place {
+    /// The same as flags, for another command of this program.
+    pub(super) fn flags(&self) -> Vec<OsString> {
+        let mut flags = Vec::new();
+        let mut add = |name: &str, value: Option<&OsStr>| {
+            if let Some(value) = value {
+                flags.extend([OsString::from(name), value.to_owned()]);
+            }
+        };
+        match &self.store {
+            Some(store) => add("--store", Some(store.as_ref())),
+            None => add("--job-config", Some(self.job_config.as_os_str())),
+        }
+        add("--region", self.region.as_deref().map(OsStr::new));
+        add("--endpoint", self.endpoint.as_deref().map(OsStr::new));
+        add("--ca", self.ca.as_deref().map(Path::as_os_str));
+        for file in &self.identities {
+            add("--identity", Some(file.as_os_str()));
+        }
+        flags.extend(self.path_style.then(|| OsString::from("--path-style")));
+        flags
+    }
+
     /// Opens it. Nothing is asked of it yet.
     pub(super) fn open(&self) -> Result<Opened> {
         let JobStore { store, encryption, retention } = self.config()?;

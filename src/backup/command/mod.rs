@@ -6,6 +6,7 @@ pub(super) mod copy;
 pub(super) mod list;
 pub(super) mod prune;
 pub(super) mod restore;
+pub(super) mod restore_cluster;
 pub(super) mod run;
 pub(super) mod save;
 pub(super) mod show;

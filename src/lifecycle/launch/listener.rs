@@ -32,8 +32,8 @@ use super::records::{RestoreProgress, RestoreRequest};
 use super::standing::standing;
 use crate::job::lifetime::{self, Watched};
 use crate::job::paths::Paths;
-use crate::lifecycle::records;
 use crate::journal;
+use crate::lifecycle::records;
 
 /// More connections than this wait in the kernel's queue: each costs memory the launcher promised not
 /// to use.

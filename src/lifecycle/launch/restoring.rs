@@ -42,6 +42,11 @@ impl Ready {
         self.directory.join("wal")
     }
 
+    /// The same, if this instance has it outside.
+    pub fn own_wal_dir(&self, paths: &Paths) -> Option<PathBuf> {
+        paths.wal_dir().map(|_| self.wal_dir())
+    }
+
     fn member(&self) -> PathBuf {
         self.data_dir().join("member")
     }

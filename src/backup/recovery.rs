@@ -1,0 +1,269 @@
+//! Restoring a whole cluster: one instance, the source, makes a new cluster of one member out of a backup or of its own
+//! disk; all others stop meanwhile, and join it (docs/contract.md#restore).
+//!
+//! The same program runs on every instance. It asks the launchers, which serve whatever becomes of etcd, and leaves a
+//! request on its own disk, which its launcher then carries out. Killed anywhere and run again it goes on.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use uuid::Uuid;
+
+use self::choose::{Wanted, source};
+use self::seen::{Look, Looks};
+use super::chain::Point;
+use super::layout::SetId;
+use crate::job::config::JobConfig;
+use crate::job::paths::Paths;
+use crate::job::reach::{self, Reach};
+use crate::lifecycle::launch::attestation::InstanceId;
+use crate::lifecycle::launch::listener::NEWS;
+use crate::lifecycle::launch::records::RestoreRequest;
+use crate::lifecycle::{launcher_page, records, vcap};
+use crate::report::{self, Complaint};
+
+pub mod choose;
+mod follow;
+mod lead;
+mod seen;
+mod survivor;
+
+/// A launcher that does not answer for so long counts as silent: one that is restarted is back by then.
+const SILENT_AFTER: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two lines that say what is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(15);
+/// No page takes longer.
+const PAGE_LIMIT: Duration = Duration::from_secs(5);
+const MONIT: &str = "/var/vcap/bosh/bin/monit";
+
+/// What is to be restored, and how.
+#[derive(Debug, Clone)]
+pub struct Typed {
+    /// From a backup, or from the newest disk that is left.
+    pub from: From,
+    /// Raise the revision by this much, and mark everything before as compacted.
+    pub bump: Option<u64>,
+    /// How long a request counts.
+    pub expiry: Duration,
+    /// How long anything is waited for.
+    pub wait: Duration,
+    /// Go on although instances that do not answer could be a quorum of the old cluster.
+    pub despite_silence: bool,
+    /// Restore once more, although the same was done a moment ago.
+    pub again: bool,
+}
+
+/// Where the data comes from.
+#[derive(Debug, Clone)]
+pub enum From {
+    /// A set in the store, up to a point.
+    Backup {
+        /// Up to where.
+        to: Point,
+        /// Which set; `None`: the newest from which the point can be reached.
+        set: Option<SetId>,
+        /// The flags of `etcd-backup restore` that name the store.
+        store: Vec<std::ffi::OsString>,
+    },
+    /// A file that `etcdctl snapshot save` made.
+    Snapshot(std::path::PathBuf),
+    /// The disk whose log is the newest.
+    Survivors,
+}
+
+impl From {
+    /// As it stands in the request: the same on all instances that were asked for the same.
+    fn asked(&self) -> String {
+        match self {
+            Self::Backup { to, set: None, .. } => to.to_string(),
+            Self::Backup { to, set: Some(set), .. } => format!("{to} of set {set}"),
+            Self::Snapshot(_) => "a snapshot file".to_owned(),
+            Self::Survivors => "survivors".to_owned(),
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        match self {
+            Self::Backup { .. } | Self::Snapshot(_) => Wanted::Anybody,
+            Self::Survivors => Wanted::Newest,
+        }
+    }
+}
+
+/// One run on one instance.
+pub struct Errand {
+    typed: Typed,
+    asked: String,
+    paths: Paths,
+    job: JobConfig,
+    reach: Reach,
+    own: InstanceId,
+    started: Instant,
+}
+
+impl Errand {
+    /// Reads what job `etcd` of this VM has.
+    pub fn new(typed: Typed) -> Result<Self> {
+        let paths = Paths::default();
+        let job = JobConfig::load(&paths.job_json())?;
+        let paths = paths.with_wal_dir(job.properties.wal_dir.as_deref());
+        let reach = Reach::load(&paths)?;
+        let own = InstanceId(job.spec.id.clone());
+        Ok(Self { asked: typed.from.asked(), typed, paths, job, reach, own, started: Instant::now() })
+    }
+
+    /// Restores, or stops for the instance that does and joins it.
+    pub async fn run(&self) -> Result<()> {
+        let looks = self.look_at_all().await;
+        let chosen = source(&looks, self.typed.from.wanted(), &self.asked, self.typed.again);
+        let chosen = chosen.map_err(|error| error.complaint())?;
+        if chosen == self.own { self.lead(&looks).await } else { self.follow(&chosen).await }
+    }
+
+    /// Asks every launcher, until all have answered or some are silent for good.
+    async fn look_at_all(&self) -> Looks {
+        let mut told = Instant::now();
+        loop {
+            let looks = seen::all(&self.job, &self.reach, self.typed.from.wanted()).await;
+            let silent: Vec<String> = looks
+                .iter()
+                .filter(|(_, look)| look.is_err())
+                .map(|(instance, _)| instance.to_string())
+                .collect();
+            if silent.is_empty() || self.started.elapsed() >= SILENT_AFTER {
+                return looks;
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                let _ = self.say(&format!("waiting for an answer of {}", silent.join(", ")));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What the launcher of an instance says.
+    async fn look_at(&self, instance: &InstanceId) -> Result<Look, String> {
+        let peer = self.job.instances.iter().find(|peer| peer.instance == instance.0);
+        match peer {
+            Some(peer) => seen::one(&self.job, peer, &self.reach).await,
+            None => Err("it is not in the link".to_owned()),
+        }
+    }
+
+    /// Waits until `holds` gives something; says every now and then what the launcher says.
+    async fn wait_for<T>(
+        &self,
+        instance: &InstanceId,
+        what: &str,
+        mut holds: impl FnMut(&Look) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let mut told = Instant::now();
+        loop {
+            let look = self.look_at(instance).await;
+            if let Ok(look) = &look
+                && let Some(found) = holds(look)?
+            {
+                return Ok(found);
+            }
+            let said = match &look {
+                Ok(look) => look.because.clone(),
+                Err(why) => format!("does not answer: {why}"),
+            };
+            if began.elapsed() >= self.typed.wait {
+                return Err(Complaint::try_again(
+                    format!("{what}: not within {} s; {instance}: {said}", self.typed.wait.as_secs()),
+                    "the restore is not finished; what was there before lies in /var/vcap/store/etcd or in its directory aside",
+                    "`etcd-status` shows every instance; run the errand again on all instances: it goes on where this ended",
+                )
+                .into());
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                self.say(&format!("{what}; {instance}: {said}"))?;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Leaves a request on the disk and makes the launcher look at it.
+    async fn leave(&self, request: &RestoreRequest) -> Result<()> {
+        records::write(&self.paths, request).context("write the request")?;
+        vcap::own(&records::path::<RestoreRequest>(&self.paths))?;
+        self.wake_launcher().await
+    }
+
+    /// A launcher that waits looks again; one whose etcd runs is restarted, and stops it.
+    async fn wake_launcher(&self) -> Result<()> {
+        let own = reach::own_launcher(&self.job);
+        match self.look_at(&self.own).await {
+            Ok(look) if ["wait", "refuse"].contains(&look.state.plan.as_str()) => {
+                launcher_page(&own, NEWS, &self.reach, PAGE_LIMIT)
+                    .await
+                    .map(drop)
+                    .context("wake the launcher")
+            }
+            Ok(_) => monit("restart").await,
+            Err(_) => monit("start").await,
+        }
+    }
+
+    /// A line for the operator.
+    fn say(&self, text: &str) -> Result<()> {
+        Ok(report::answer(&format!("{}: {text}", self.own))?)
+    }
+}
+
+/// As BOSH's own scripts do; monit refuses while it does something else.
+async fn monit(verb: &str) -> Result<()> {
+    const TRIES: u32 = 60;
+    let mut said = String::new();
+    for _ in 0..TRIES {
+        let output = tokio::process::Command::new(MONIT).args([verb, "etcd"]).output().await;
+        let output = output.with_context(|| format!("run {MONIT}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Err(Complaint::failed(
+        format!("`monit {verb} etcd` fails: {said}"),
+        "etcd has to stop here before the cluster is restored",
+        "look at `monit summary` on this VM, then run the errand again",
+    )
+    .into())
+}
+
+/// Gives user vcap a directory with everything in it.
+fn own_all(path: &Path) -> Result<()> {
+    vcap::own(path)?;
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            own_all(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What other runs left ready and nobody put in place; copies only.
+fn remove_left_overs(paths: &Paths, keep: Uuid) -> Result<()> {
+    let entries = match fs::read_dir(paths.restoring()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.context("list what other runs left")?,
+    };
+    for entry in entries {
+        let entry = entry.context("list what other runs left")?;
+        let id: Option<Uuid> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(id) = id.filter(|id| *id != keep) else { continue };
+        let ready = crate::lifecycle::launch::restoring::Ready::of(paths, id);
+        if !ready.is_being_placed() {
+            fs::remove_dir_all(ready.directory()).context("remove what another run left")?;
+        }
+    }
+    Ok(())
+}
