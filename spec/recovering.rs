@@ -77,7 +77,7 @@ fn a_whole_cluster_goes_back_to_a_backup_and_every_member_joins_it() {
     assert_ne!(after["cluster_id"], before["cluster_id"]);
     for slug in &slugs {
         assert_eq!((get(&fleet, slug, "kept"), get(&fleet, slug, "later")), ("1".to_owned(), String::new()));
-        assert!(revision(&fleet, slug) > saved + 1_000_000_000, "clients must not see a revision twice");
+        assert!(revision(&fleet, slug) >= saved + 1_000_000_000, "clients must not see a revision twice");
         let reason = if slug == ids[0] { "restored" } else { "replaced" };
         assert_eq!(fleet.asides(slug, reason).len(), 1, "{slug} keeps what it had");
     }

@@ -121,7 +121,7 @@ impl Errand {
         let looks = self.look_at_all().await;
         let chosen = source(&looks, self.typed.from.wanted(), &self.asked, self.typed.again);
         let chosen = chosen.map_err(|error| error.complaint())?;
-        if chosen == self.own { self.lead(&looks).await } else { self.follow(&chosen).await }
+        if chosen == self.own { self.lead(&looks).await } else { self.follow(&chosen, &looks).await }
     }
 
     /// Asks every launcher, until all have answered or some are silent for good.

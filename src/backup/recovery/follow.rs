@@ -6,7 +6,7 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use super::Errand;
-use super::seen::Look;
+use super::seen::{Look, Looks};
 use crate::lifecycle::launch::attestation::InstanceId;
 use crate::lifecycle::launch::observe::unix_secs;
 use crate::lifecycle::launch::records::{RestorePhase, RestoreRequest};
@@ -29,13 +29,15 @@ enum Offered {
 
 impl Errand {
     /// Takes the source's request, and waits until this instance serves in the new cluster.
-    pub(super) async fn follow(&self, source: &InstanceId) -> Result<()> {
+    pub(super) async fn follow(&self, source: &InstanceId, looks: &Looks) -> Result<()> {
         self.say(&format!(
             "{source} makes the new cluster; this instance stops when the data lies ready there"
         ))?;
         let own_cluster = self.look_at(&self.own).await.ok().and_then(|look| look.state.cluster_id);
         let began = Instant::now();
-        let mut left_behind: Option<Uuid> = None;
+        let first = looks.get(source).and_then(|look| look.as_ref().ok());
+        let left_behind =
+            first.and_then(|look| look.files.progress.as_ref()).map(|progress| progress.request);
         let what = format!("waiting until the data lies ready on {source}");
         let request = self
             .wait_for(source, &what, |look| {
@@ -44,8 +46,7 @@ impl Errand {
                     Offered::Request(request) => Some((request, true)),
                     Offered::Done(request) => Some((request, false)),
                     Offered::Failed { request, why } => {
-                        let first = *left_behind.get_or_insert(request);
-                        if first != request || began.elapsed() >= STALE_FOR {
+                        if left_behind != Some(request) || began.elapsed() >= STALE_FOR {
                             return Err(Complaint::failed(
                                 format!("{source} gave up: {why}"),
                                 "nothing is restored; this member goes on as it was",

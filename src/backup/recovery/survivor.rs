@@ -117,7 +117,8 @@ impl Errand {
             "data-dir": copy,
             "force-new-cluster": true,
             "listen-client-urls": socket("c"),
-            "advertise-client-urls": socket("c"),
+            // Nobody is there: etcd wants a host and a port.
+            "advertise-client-urls": "http://127.0.0.1:1",
             "listen-peer-urls": socket("p"),
             "initial-advertise-peer-urls": self.job.own().peer_url.to_string(),
             "initial-cluster": format!("{}={}", self.job.name, self.job.own().peer_url),

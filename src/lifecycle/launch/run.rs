@@ -26,6 +26,7 @@ use super::decide::honest::honest;
 use super::decide::plan::{NonceDuty, Plan, Wait};
 use super::decide::reason::Reason;
 use super::decide::restore::pending_request;
+use super::decide::row::Row;
 use super::decide::{Decision, decide, settled};
 use super::links;
 use super::listener::{self, Board, Doors};
@@ -234,6 +235,10 @@ impl Launcher<'_> {
             self.metrics.ready_after(self.started.elapsed());
             journal::info("this member serves linearizable reads", &json!({"elapsed_ms": elapsed_ms}));
             self.republish(&seen, decision, Progress::Success);
+            // Nobody served before: others may be waiting for this, to join a restored cluster for example.
+            if decision.row == Row::QuorumMissing {
+                self.tell_others().await;
+            }
             self.afterwards(Afterwards::Serving, &seen, decision, &mut carried).await;
             std::future::pending::<()>().await;
         };

@@ -298,7 +298,7 @@ impl Refusal {
 }
 
 /// How to get data back from a backup.
-pub(super) const RESTORE: &str = "restore a snapshot with etcdutl";
+pub(super) const RESTORE: &str = "restore the cluster with `etcd-backup restore-cluster` (docs/restore.md)";
 
 fn wrong_version(with: FitsNot, why: &Incompatible) -> (String, String, String) {
     let whose = match with {

@@ -166,23 +166,23 @@ fn every_refusal_says_what_why_and_next() {
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because auto_restore is off
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because there were or should be more members, whose data may be newer than any backup
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because b is there or cannot be asked
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because there is no backup to restore: the store has none
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the data cannot be used: torn page 7
       why:  etcd would end or lose what it acknowledged; it is not replaced unasked, because the disk belongs to cluster c1, while cluster c2 (b, c) answers
-      next: bring the other members back first; if none has the data, restore a snapshot with etcdutl; `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
+      next: bring the other members back first; if none has the data, restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); `etcd-datadir validate --mode full` tells all that is wrong; docs/contract.md#damaged
 
     the disk is empty and two clusters answer: cluster c1 (b) and cluster c2 (c, d)
       why:  joining either could be joining the wrong one
@@ -194,7 +194,7 @@ fn every_refusal_says_what_why_and_next() {
 
     all disks are empty, but a backup of this deployment exists: 2026-01-02T03:04:05Z
       why:  an empty cluster in place of one that had data is rarely what is wanted
-      next: to get the data back restore a snapshot with etcdutl; to start without it deploy with bootstrap_cluster: again; docs/contract.md#bootstrap
+      next: to get the data back restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); to start without it deploy with bootstrap_cluster: again; docs/contract.md#bootstrap
 
     no TLS connection to this instance at https://a.etcd:2380: b says certificate expired
       why:  the cluster could not talk to this member, which would count against quorum all the same; it was not added
@@ -268,11 +268,11 @@ fn every_wait_says_what_why_and_next() {
 
     nobody has data, and this deploy may not create a cluster
       why:  a cluster is created only when asked for: empty disks can also mean that data was lost
-      next: for a first deploy add -o deployment/operations/bootstrap.yml; else restore a snapshot with etcdutl; docs/contract.md#bootstrap
+      next: for a first deploy add -o deployment/operations/bootstrap.yml; else restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); docs/contract.md#bootstrap
 
     nobody has data, and this deploy may not create a cluster; silent: b (connection refused), c (TLS: certificate expired)
       why:  a cluster is created only when asked for: empty disks can also mean that data was lost
-      next: for a first deploy add -o deployment/operations/bootstrap.yml; else restore a snapshot with etcdutl; docs/contract.md#bootstrap
+      next: for a first deploy add -o deployment/operations/bootstrap.yml; else restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); docs/contract.md#bootstrap
 
     the first boot waits for 10 of the link's instances: b TLS: certificate expired, c has data, d its disk is foreign, e its disk is empty, but had a member once, f was deployed with another list of instances (12, here 34), g x answers at its address, h its disk is a copy of another instance's, i its peer port: no answer in time, j has not answered yet, k was deployed with bootstrap_method: static
       why:  a cluster is created only when every instance says that its disk never had a member
@@ -284,15 +284,15 @@ fn every_wait_says_what_why_and_next() {
 
     this disk is empty but had a member once, says the mark on the VM
       why:  a new cluster would hide that data was lost
-      next: restore a snapshot with etcdutl; if the data may go, `bosh recreate` this instance; docs/contract.md#bootstrap
+      next: restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); if the data may go, `bosh recreate` this instance; docs/contract.md#bootstrap
 
     this disk is empty but had a member once, says the record on the disk
       why:  a new cluster would hide that data was lost
-      next: restore a snapshot with etcdutl; if the data may go, move /var/vcap/store/etcd/.launcher on this VM elsewhere; docs/contract.md#bootstrap
+      next: restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); if the data may go, move /var/vcap/store/etcd/.launcher on this VM elsewhere; docs/contract.md#bootstrap
 
     there is data, but no cluster serves: b (data of cluster c1, start); silent: b (connection refused), c (TLS: certificate expired)
       why:  only members that still have their data can bring quorum back
-      next: start the instances that have data; if too few are left, restore a snapshot with etcdutl; docs/contract.md#no-quorum
+      next: start the instances that have data; if too few are left, restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); docs/contract.md#no-quorum
 
     b takes part in a first boot that names this disk, but its members cannot be seen yet
       why:  only the running members tell whether this disk is still waited for
