@@ -15,13 +15,14 @@ use ops_files::are_exclusive;
 use serde_json::{Value, json};
 
 /// A value for each variable of an ops file.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "etcd_instances=5",
     "deployment_name=orders",
     "network_name=default",
     "persistent_disk_type=default",
     "etcd_static_ips=[10.0.0.1,10.0.0.2,10.0.0.3]",
     "backup_store_url=s3://backups/etcd",
+    "restore_point=latest",
     "backup_store_region=eu-central-1",
     "backup_store_access_key_id=key",
     "backup_store_secret_access_key=secret",

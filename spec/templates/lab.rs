@@ -215,6 +215,7 @@ impl Lab {
                 "persistent_disk_type=default".to_owned(),
                 format!("etcd_static_ips=[{}]", addresses.join(",")),
                 "backup_store_url=s3://backups/etcd".to_owned(),
+                "restore_point=latest".to_owned(),
                 "backup_store_region=eu-central-1".to_owned(),
                 "backup_store_access_key_id=(key id)".to_owned(),
                 "backup_store_secret_access_key=(secret key)".to_owned(),
