@@ -8,6 +8,7 @@
 mod s3;
 mod support;
 
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use etcd_release::backup::store::Store;
 use serde_json::Value;
 
 use s3::S3;
-use support::fleet::Fleet;
+use support::fleet::{Answer, Fleet};
 
 fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(90);
@@ -95,6 +96,31 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
             .stdout;
         assert!(!processes.contains(s3::SECRET), "a secret in a command line or an environment");
     }
+
+    // The cluster goes back to before "three", with the job's own store, and the line of backups goes on with the new
+    // cluster's first full.
+    let before = written("three") - 1;
+    reaches(before + 1);
+    let restore = format!("{backup} restore-cluster --to {before} --bump-revision 1000");
+    let running: Vec<_> = slugs
+        .iter()
+        .map(|slug| {
+            let mut one = fleet.command(&["ssh", slug, "-c", &restore]);
+            one.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for one in running {
+        let answer = Answer::of(&one.wait_with_output().unwrap());
+        assert_eq!(answer.code, 0, "{}\n{}", answer.text(), fleet.log_tails());
+    }
+    let after = written("four");
+    eventually("the new cluster is in the store", || {
+        newest().is_some_and(|entry| entry.last_revision() >= after && entry.set() != set.set()).then_some(())
+    });
+    assert_ne!(newest().unwrap().full.cluster.id, set.full.cluster.id);
+    let three = fleet.ssh(&slugs[0], "etcdctl get three --print-value-only").succeeded().stdout;
+    assert_eq!(three.trim(), "", "it goes back");
+    fleet.ssh(&slugs[0], &format!("{backup} verify --deep")).succeeded();
 
     // A store that means nothing is told by pre-start, before anything is stopped.
     fleet.add_ops_text("wrong-store.yml", &property("store/url", "nowhere"));

@@ -9,7 +9,7 @@ use super::lab::{Lab, Rendered, identities, render_manifest, repository, set};
 use super::{cases, declared, load};
 
 /// Jobs that have templates, with a value for each property that has no default. A job that is new belongs here.
-const JOBS: [&str; 3] = ["etcd", "etcd-backup", "restore"];
+const JOBS: [&str; 4] = ["bbr-etcd", "etcd", "etcd-backup", "restore"];
 
 /// Properties without a default, with a value that shows in what is rendered.
 fn given() -> BTreeMap<String, Value> {

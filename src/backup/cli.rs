@@ -43,6 +43,8 @@ enum Command {
     Restore(command::restore::Args),
     /// Restore the whole cluster: to be run on all instances at once
     RestoreCluster(command::restore_cluster::Args),
+    /// What BOSH Backup and Restore calls
+    Bbr(command::bbr::Args),
     /// Remove the sets that the retention rules do not keep
     Prune(command::prune::Args),
     /// Copy sets into another store
@@ -60,6 +62,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
         Command::Verify(args) => command::verify::run(&args),
         Command::Restore(args) => command::restore::run(&args),
         Command::RestoreCluster(args) => command::restore_cluster::run(&args),
+        Command::Bbr(args) => command::bbr::run(&args),
         Command::Prune(args) => command::prune::run(&args),
         Command::Copy(args) => command::copy::run(&args),
     }

@@ -31,7 +31,7 @@ mod seen;
 mod survivor;
 
 /// A launcher that does not answer for so long counts as silent: one that is restarted is back by then.
-const SILENT_AFTER: Duration = Duration::from_secs(60);
+const SILENT_AFTER: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between two lines that say what is waited for.
@@ -45,6 +45,8 @@ const MONIT: &str = "/var/vcap/bosh/bin/monit";
 pub struct Typed {
     /// From a backup, or from the newest disk that is left.
     pub from: From,
+    /// What the request says was asked for, if not what `from` says.
+    pub asked: Option<String>,
     /// Raise the revision by this much, and mark everything before as compacted.
     pub bump: Option<u64>,
     /// How long a request counts.
@@ -113,7 +115,8 @@ impl Errand {
         let paths = paths.with_wal_dir(job.properties.wal_dir.as_deref());
         let reach = Reach::load(&paths)?;
         let own = InstanceId(job.spec.id.clone());
-        Ok(Self { asked: typed.from.asked(), typed, paths, job, reach, own, started: Instant::now() })
+        let asked = typed.asked.clone().unwrap_or_else(|| typed.from.asked());
+        Ok(Self { asked, typed, paths, job, reach, own, started: Instant::now() })
     }
 
     /// Restores, or stops for the instance that does and joins it.
@@ -122,6 +125,53 @@ impl Errand {
         let chosen = source(&looks, self.typed.from.wanted(), &self.asked, self.typed.again);
         let chosen = chosen.map_err(|error| error.complaint())?;
         if chosen == self.own { self.lead(&looks).await } else { self.follow(&chosen, &looks).await }
+    }
+
+    /// The first half, for a caller that calls one instance after the other: the source makes the data and leaves the
+    /// request. Nobody has stopped yet but the source, whose launcher waits for the others.
+    pub async fn stage(&self) -> Result<()> {
+        let looks = self.look_at_all().await;
+        let source = source(&looks, self.typed.from.wanted(), &self.asked, self.typed.again);
+        let source = source.map_err(|error| error.complaint())?;
+        if source == self.own {
+            self.prepare(&looks).await.map(drop)
+        } else {
+            self.say(&format!("{source} makes the new cluster"))
+        }
+    }
+
+    /// The second half: this instance stops for the source's request. Who finds all others waiting for it, or in the
+    /// new cluster, was called last, and waits until all serve. Without a request there is nothing to do.
+    pub async fn change_over(&self) -> Result<()> {
+        let looks = self.look_at_all().await;
+        let Some(request) = choose::begun(&looks, &self.asked) else {
+            return self.say("no restore has begun: nothing changes");
+        };
+        let own = looks.get(&self.own).and_then(|look| look.as_ref().ok());
+        let is_in = |look: &Look| look.state.cluster_id == Some(request.cluster_id);
+        if request.source != self.own && request.members.contains_key(&self.own) && !own.is_some_and(is_in) {
+            self.say(&format!("stopping for request {}: {}", request.id, request.point))?;
+            self.leave(&request).await?;
+        }
+        let takes_part = |look: &Look| is_in(look) || look.state.restore_request == Some(request.id);
+        // Whoever is called next must see it.
+        self.wait_for(&self.own, "waiting until etcd has stopped here", |look| {
+            Ok(takes_part(look).then_some(()))
+        })
+        .await?;
+        let others = request.members.keys().filter(|instance| **instance != self.own);
+        let missing: Vec<&InstanceId> = others
+            .filter(|instance| !matches!(looks.get(*instance), Some(Ok(look)) if takes_part(look)))
+            .collect();
+        if !missing.is_empty() {
+            let names: Vec<String> = missing.into_iter().map(InstanceId::to_string).collect();
+            return self.say(&format!("{} will stop for it, too", names.join(", ")));
+        }
+        for instance in request.members.keys() {
+            let what = format!("waiting until {instance} serves in cluster {}", request.cluster_id);
+            self.wait_for(instance, &what, |look| Ok((is_in(look) && look.ready).then_some(()))).await?;
+        }
+        self.say(&format!("restored {} as cluster {}", request.point, request.cluster_id))
     }
 
     /// Asks every launcher, until all have answered or some are silent for good.

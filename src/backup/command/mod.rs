@@ -1,5 +1,6 @@
 //! One room per command of `etcd-backup`: its flags, and what it prints.
 
+pub(super) mod bbr;
 pub(super) mod check;
 mod common;
 pub(super) mod copy;

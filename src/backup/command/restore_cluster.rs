@@ -85,6 +85,7 @@ fn of_flags(args: &Args) -> Result<Typed> {
     };
     Ok(Typed {
         from,
+        asked: None,
         bump: Some(args.bump_revision).filter(|bump| *bump > 0),
         expiry: Duration::from_secs(args.expiry),
         wait: Duration::from_secs(args.wait),
@@ -115,11 +116,12 @@ fn of_errand(file: &Path) -> Result<Typed> {
         parsed.ok_or_else(|| wrong(format!("{name} is {text:?}, which is no duration; for example: 30m")))
     };
     let expiry = duration("expiry", &properties.expiry)?;
-    if expiry < Duration::from_secs(600) {
+    if expiry < Duration::from_mins(10) {
         return Err(wrong(format!("expiry is {:?}; at least 10m", properties.expiry)).into());
     }
     Ok(Typed {
         from: from(&properties.point, set, vec!["--job-config".into(), JOB_CONFIG.into()])?,
+        asked: None,
         bump: Some(properties.bump_revision).filter(|bump| *bump > 0),
         expiry,
         wait: duration("wait", &properties.wait)?,

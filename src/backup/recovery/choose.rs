@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::seen::{Look, Looks};
 use crate::etcd::id::{ClusterId, PeerUrl};
 use crate::lifecycle::launch::attestation::InstanceId;
+use crate::lifecycle::launch::records::{RestorePhase, RestoreRequest};
 use crate::report::Complaint;
 
 /// Which instance the data can come from.
@@ -101,7 +102,17 @@ pub fn source(looks: &Looks, wanted: Wanted, asked: &str, again: bool) -> Result
     }
 }
 
-fn is_over(request: &crate::lifecycle::launch::records::RestoreRequest) -> bool {
+/// The request that a source has left and that counts, or that was carried out a moment ago.
+pub fn begun(looks: &Looks, asked: &str) -> Option<RestoreRequest> {
+    looks.iter().find_map(|(instance, look)| {
+        let look = look.as_ref().ok()?;
+        let mine = look.files.request.as_ref().filter(|request| request.source == *instance)?;
+        let fits = mine.asked == asked && mine.phase == RestorePhase::Prepared && !is_over(mine);
+        fits.then(|| mine.clone())
+    })
+}
+
+fn is_over(request: &RestoreRequest) -> bool {
     crate::lifecycle::launch::observe::unix_secs() >= request.expires_unix_secs
 }
 

@@ -13,7 +13,7 @@ use crate::lifecycle::launch::records::{RestorePhase, RestoreRequest};
 use crate::report::Complaint;
 
 /// What another run left behind is not believed to be of this one before.
-const STALE_FOR: Duration = Duration::from_secs(60);
+const STALE_FOR: Duration = Duration::from_mins(1);
 
 /// What the source has for us.
 enum Offered {

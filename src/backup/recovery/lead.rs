@@ -74,7 +74,7 @@ impl Errand {
     }
 
     /// Makes the data and leaves the request. After an error nothing has changed, and the other instances are told.
-    async fn prepare(&self, looks: &Looks) -> Result<RestoreRequest> {
+    pub(super) async fn prepare(&self, looks: &Looks) -> Result<RestoreRequest> {
         let urls: BTreeMap<InstanceId, _> = self
             .job
             .instances
@@ -111,11 +111,11 @@ impl Errand {
                 expires_unix_secs: unix_secs() + self.typed.expiry.as_secs(),
             };
             let point = match &self.typed.from {
-                From::Backup { .. } => self.from_store(&ready, &membership, &token).await?,
-                From::Snapshot(file) => self.from_file(&ready, file, &membership)?,
+                From::Backup { .. } => self.make_of_backup(&ready, &membership, &token).await?,
+                From::Snapshot(file) => self.make_of_snapshot(&ready, file, &membership)?,
                 From::Survivors => {
                     let held = request("the data on this disk".to_owned(), RestorePhase::Preparing);
-                    self.from_own_disk(&ready, &held, &membership).await?
+                    self.make_of_own_disk(&ready, &held, &membership).await?
                 }
             };
             self.judge(&ready)?;
@@ -127,7 +127,7 @@ impl Errand {
         }
         .await;
         if let Err(error) = &prepared {
-            self.give_up(id, &error).await?;
+            self.give_up(id, error).await?;
         }
         prepared
     }
@@ -166,7 +166,7 @@ impl Errand {
     }
 
     /// Lets `etcd-backup restore` do it: with everything it proves, and the words it refuses with.
-    async fn from_store(&self, ready: &Ready, membership: &Membership, token: &str) -> Result<String> {
+    async fn make_of_backup(&self, ready: &Ready, membership: &Membership, token: &str) -> Result<String> {
         let From::Backup { to, set, store } = &self.typed.from else { bail!("this comes from no store") };
         let founder = membership.own();
         let url = self.job.own().peer_url.to_string();

@@ -16,7 +16,7 @@ use crate::lifecycle::launch::standing::Standing;
 use crate::lifecycle::launcher_page;
 
 /// Reading a whole log takes a moment on a slow disk.
-const STANDING_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+const STANDING_LIMIT: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// What one launcher says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,7 +30,7 @@ use crate::report::Complaint;
 
 impl Errand {
     /// Makes the data out of this disk; says what it is.
-    pub(super) async fn from_own_disk(
+    pub(super) async fn make_of_own_disk(
         &self,
         ready: &Ready,
         held: &RestoreRequest,
@@ -69,7 +69,12 @@ impl Errand {
     }
 
     /// Makes the data out of a snapshot file.
-    pub(super) fn from_file(&self, ready: &Ready, file: &Path, membership: &Membership) -> Result<String> {
+    pub(super) fn make_of_snapshot(
+        &self,
+        ready: &Ready,
+        file: &Path,
+        membership: &Membership,
+    ) -> Result<String> {
         let restored = self.make(ready, file, HashRule::Demanded, membership)?;
         let revision = restored.raised_from.unwrap_or(restored.revision);
         Ok(format!("the snapshot in {} up to revision {revision}", file.display()))

@@ -18,6 +18,7 @@ use crate::lifecycle::launch::standing::Standing;
 const OLD: ClusterId = ClusterId(1);
 const NEW: ClusterId = ClusterId(2);
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer, or the reason why there is none")]
 fn look(change: impl FnOnce(&mut Look)) -> Result<Look, String> {
     let mut look = Look {
         state: PeerState {

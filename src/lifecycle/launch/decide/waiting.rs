@@ -286,29 +286,9 @@ impl Waiting {
 
     fn parts(&self) -> (String, String, String) {
         match self {
-            Self::RestorePreparing { request } => (
-                format!("restore {request} is made out of the data on this disk"),
-                "what is copied must not change meanwhile".to_owned(),
-                "nothing while the errand runs; if it ended, run it again, or let the request expire"
-                    .to_owned(),
-            ),
-            Self::RestoreElsewhere { request, source, said } => (
-                format!(
-                    "{source} restores the cluster ({request}), and this instance will join it; {source}: {said}"
-                ),
-                "a member of the old cluster that went on serving would make it two clusters".to_owned(),
-                format!(
-                    "nothing while it goes on; if {source} is stuck, run errand restore again, or let the request expire: then this member starts on its own data"
-                ),
-            ),
-            Self::RestoreOthers { request, missing } => (
-                format!(
-                    "restore {request} waits until every member of its set waits for it: {}",
-                    who(missing)
-                ),
-                "a member of the old cluster that went on serving would make it two clusters".to_owned(),
-                "run errand restore on all instances, or let the request expire".to_owned(),
-            ),
+            Self::RestorePreparing { request } => restore_preparing(*request),
+            Self::RestoreElsewhere { request, source, said } => restore_elsewhere(*request, source, said),
+            Self::RestoreOthers { request, missing } => restore_others(*request, missing),
             Self::Confirming { claim, then } => (
                 format!("'{then}' is due, after a second look: {}", claim_words(claim)),
                 "one look can meet an election or a restart, and this step cannot be taken back".to_owned(),
@@ -392,6 +372,37 @@ impl Waiting {
             ),
         }
     }
+}
+
+/// Why a restore makes its members wait.
+const TWO_CLUSTERS: &str = "a member of the old cluster that went on serving would make it two clusters";
+
+fn restore_preparing(request: Uuid) -> (String, String, String) {
+    (
+        format!("restore {request} is made out of the data on this disk"),
+        "what is copied must not change meanwhile".to_owned(),
+        "nothing while the errand runs; if it ended, run it again, or let the request expire".to_owned(),
+    )
+}
+
+fn restore_elsewhere(request: Uuid, source: &InstanceId, said: &str) -> (String, String, String) {
+    (
+        format!(
+            "{source} restores the cluster ({request}), and this instance will join it; {source}: {said}"
+        ),
+        TWO_CLUSTERS.to_owned(),
+        format!(
+            "nothing while it goes on; if {source} is stuck, run errand restore again, or let the request expire: then this member starts on its own data"
+        ),
+    )
+}
+
+fn restore_others(request: Uuid, missing: &BTreeMap<InstanceId, String>) -> (String, String, String) {
+    (
+        format!("restore {request} waits until every member of its set waits for it: {}", who(missing)),
+        TWO_CLUSTERS.to_owned(),
+        "run errand restore on all instances, or let the request expire".to_owned(),
+    )
 }
 
 fn mutex_held(then: &str) -> (String, String, String) {

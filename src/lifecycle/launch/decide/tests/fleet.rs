@@ -52,7 +52,7 @@ enum Busy {
     Pausing(u64),
     /// Gathering answers; these are still to be asked.
     Looking(Box<Observation>, Vec<usize>),
-    Acting(Acting),
+    Acting(Box<Acting>),
     /// etcd's parent, with nothing left to do.
     Running,
 }
@@ -259,7 +259,7 @@ impl Fleet {
                 Busy::Looking(Box::new(self.own_view(index)), ask)
             }
             Busy::Looking(seen, ask) => self.look_on(index, seen, ask, dice),
-            Busy::Acting(acting) => self.act_on(index, acting, dice),
+            Busy::Acting(acting) => self.act_on(index, *acting, dice),
         };
         if let Some(process) = &mut self.instances[index].process {
             process.busy = busy;
@@ -298,7 +298,7 @@ impl Fleet {
             format!("row {} {}: {}", decision.row, decision.plan.name(), decision.because.sentence())
         });
         self.post(index, &decision.plan);
-        Busy::Acting(Acting::new(decision.plan, seen))
+        Busy::Acting(Box::new(Acting::new(decision.plan, seen)))
     }
 
     fn post(&mut self, index: usize, plan: &Plan) {

@@ -132,7 +132,7 @@ impl Fleet {
                 return Busy::Pausing(0);
             }
         }
-        Busy::Acting(acting)
+        Busy::Acting(Box::new(acting))
     }
 
     fn take(&mut self, index: usize, step: Step, acting: &mut Acting, dice: &mut Dice) -> Taken {
@@ -404,7 +404,7 @@ impl Fleet {
         self.instances[index].etcd = Etcd::Runs;
         self.instances[index].changed = self.now;
         self.tell(index, || format!("has a log of {member} in {cluster_id}"));
-        Busy::Acting(acting)
+        Busy::Acting(Box::new(acting))
     }
 
     /// A log that begins: with so many entries, and a member list that reaches so far.
