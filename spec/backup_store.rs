@@ -19,6 +19,7 @@ use etcd_release::backup::codec::{CodecError, Content, Keys, Packing, Recipients
 use etcd_release::backup::config::StoreConfig;
 use etcd_release::backup::layout::{self, SetId};
 use etcd_release::backup::manifest::{Cluster, Compression, Full, Object, Revisions, VERSION};
+use etcd_release::backup::seal::sealed;
 use etcd_release::backup::store::{Failure, PART_BYTES, Piece, Store};
 use tokio::sync::mpsc;
 
@@ -95,7 +96,7 @@ async fn put_set(store: &Store, bytes: &[u8], random: u8) -> SetId {
         object,
         written_by: "a specification".to_owned(),
     };
-    let manifest = Bytes::from(serde_json::to_vec(&full).unwrap());
+    let manifest = sealed(&full);
     store.put_new(&layout::full_manifest(&set), manifest).await.unwrap();
     set
 }

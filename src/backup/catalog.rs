@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::layout::{self, DeltaStem, Named, ROOT, SetId};
 use super::manifest::{Delta, Full, VERSION, Verification};
+use super::seal::opened;
 use super::store::{Failure, Listed, Store, StoreError};
 use crate::report::Complaint;
 
@@ -233,8 +234,8 @@ async fn manifest<T: Manifest>(store: &Store, name: &str) -> Result<Read<T>, Sto
         Err(error) if error.failure == Failure::NotFound => return Ok(Read::Gone),
         bytes => bytes?,
     };
-    Ok(match serde_json::from_slice::<T>(&bytes) {
-        Err(error) => Read::Unreadable(error.to_string()),
+    Ok(match opened::<T>(&bytes) {
+        Err(why) => Read::Unreadable(why),
         Ok(manifest) if manifest.version() != VERSION => {
             Read::Unreadable(format!("it is of version {}; this release knows {VERSION}", manifest.version()))
         }

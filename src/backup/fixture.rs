@@ -11,6 +11,7 @@ use super::layout::{self, SetId};
 use super::manifest::{
     Cluster, Compression, Delta, Encryption, Full, Object, Revisions, VERSION, Verification,
 };
+use super::seal::sealed;
 use super::store::Store;
 
 /// `2026-11-26T10:00:00Z` and so many minutes.
@@ -87,17 +88,14 @@ pub(super) fn delta(of: i64, first: i64, last: i64, ended: i64) -> (String, Delt
 pub(super) async fn put_full(store: &Store, full: &Full) {
     let content = format!("full {}", full.revisions.last);
     store.put_new(&full.object.name, Bytes::from(content)).await.unwrap();
-    store
-        .put_new(&layout::full_manifest(&full.set), Bytes::from(serde_json::to_vec(full).unwrap()))
-        .await
-        .unwrap();
+    store.put_new(&layout::full_manifest(&full.set), sealed(full)).await.unwrap();
 }
 
 /// Puts a delta into a store.
 pub(super) async fn put_delta(store: &Store, (name, delta): &(String, Delta)) {
     let content = format!("delta {} {}", delta.first, delta.last);
     store.put_new(&delta.object.name, Bytes::from(content)).await.unwrap();
-    store.put_new(name, Bytes::from(serde_json::to_vec(delta).unwrap())).await.unwrap();
+    store.put_new(name, sealed(delta)).await.unwrap();
 }
 
 /// Puts the note of a verification into a store.
@@ -105,7 +103,7 @@ pub(super) async fn put_verification(store: &Store, set: &SetId, at: Timestamp, 
     let note =
         Verification { version: VERSION, set: set.clone(), at, deep: true, revision, objects: 1, bytes: 1 };
     let name = layout::verification(set, at, [0; 4]);
-    store.put_new(&name, Bytes::from(serde_json::to_vec(&note).unwrap())).await.unwrap();
+    store.put_new(&name, sealed(&note)).await.unwrap();
 }
 
 /// Writes records one after the other: a head, then each with its length.

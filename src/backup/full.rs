@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -14,6 +13,7 @@ use super::cluster::{Answering, Cluster, NoMember};
 use super::codec::{CodecError, Packing, pack};
 use super::layout::{self, SetId};
 use super::manifest::{self, Full, KeyHash, Member, Object, Revisions, VERSION};
+use super::seal::sealed;
 use super::store::{Piece, Store, StoreError};
 use crate::datadir::bolt::passing::{Passed, Passing, Untold};
 use crate::etcd::client::snapshot::SnapshotStream;
@@ -127,7 +127,7 @@ pub async fn take(
     let cluster = described(cluster, &status.version, status.member_id, &membership);
     let full = written(set, cluster, passed, (begun, ended), hash, object);
     let name = layout::full_manifest(&full.set);
-    store.put_new(&name, manifest_bytes(&full)).await?;
+    store.put_new(&name, sealed(&full)).await?;
     fail_point::reach("backup:full-listed");
     Ok(full)
 }
@@ -137,13 +137,6 @@ pub(super) fn random() -> [u8; 4] {
     let mut bytes = [0; 4];
     SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
     bytes
-}
-
-/// A manifest as it lies in the store: for people as well.
-pub(super) fn manifest_bytes<T: serde::Serialize>(manifest: &T) -> Bytes {
-    let mut text = serde_json::to_vec_pretty(manifest).expect("a manifest has only texts for names");
-    text.push(b'\n');
-    Bytes::from(text)
 }
 
 /// Who writes.

@@ -31,5 +31,6 @@ pub mod recovery;
 pub mod replay;
 pub mod resolve;
 pub mod retention;
+pub mod seal;
 pub mod store;
 pub mod verify;

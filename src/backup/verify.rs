@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -17,6 +16,7 @@ use super::delta::{RecordError, Records};
 use super::fetch::{Fetched, Told, fetch};
 use super::layout::{self, SetId};
 use super::manifest::{Delta, Object, VERSION, Verification};
+use super::seal::sealed;
 use super::store::{Failure, Store, StoreError};
 use crate::datadir::key_hash::key_hash;
 use crate::datadir::membership::Membership;
@@ -286,8 +286,7 @@ pub async fn record(
         objects: verified.objects,
         bytes: verified.bytes,
     };
-    let bytes = serde_json::to_vec(&note).expect("a note is plain data");
-    store.put_new(&layout::verification(&verified.set, at, random), Bytes::from(bytes)).await
+    store.put_new(&layout::verification(&verified.set, at, random), sealed(&note)).await
 }
 
 /// The chain of a whole set.

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::backup::config::StoreConfig;
 use crate::backup::fixture::{delta, full, minute, put_delta, put_full, put_verification, set};
+use crate::backup::seal::sealed;
 
 fn store(directory: &tempfile::TempDir) -> Store {
     let url = format!("file://{}", directory.path().display());
@@ -87,17 +88,14 @@ async fn a_manifest_that_cannot_be_understood_hides_no_other_set() {
     let newer = Full { version: 2, ..full(120, 10) };
     put_full(&store, &newer).await;
     let moved = full(0, 10);
-    store
-        .put_new(&layout::full_manifest(&set(180)), Bytes::from(serde_json::to_vec(&moved).unwrap()))
-        .await
-        .unwrap();
+    store.put_new(&layout::full_manifest(&set(180)), sealed(&moved)).await.unwrap();
 
     let catalog = catalog(&store).await.unwrap();
 
     assert_eq!(catalog.sets.len(), 1);
     let told: Vec<String> = catalog.unreadable.iter().map(|(set, why)| format!("{set}: {why}")).collect();
     assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].contains("EOF"), "{told:?}");
+    assert!(told[0].contains("does not end with a hash of itself"), "{told:?}");
     assert!(told[1].contains("version 2; this release knows 1"), "{told:?}");
     assert!(told[2].contains("of set 20261126T100000Z-00000001"), "{told:?}");
 }

@@ -4,9 +4,10 @@ use tokio::sync::mpsc;
 
 use super::{Base, Batch};
 use crate::backup::codec::{CodecError, Packing, pack};
-use crate::backup::full::{manifest_bytes, written_by};
+use crate::backup::full::written_by;
 use crate::backup::layout;
 use crate::backup::manifest::{Delta, VERSION};
+use crate::backup::seal::sealed;
 use crate::backup::store::{Piece, Store};
 use crate::fail_point;
 
@@ -49,7 +50,7 @@ pub(super) async fn upload(
         object,
         written_by: written_by(),
     };
-    store.put_new(&layout::delta_manifest(&stem), manifest_bytes(&delta)).await?;
+    store.put_new(&layout::delta_manifest(&stem), sealed(&delta)).await?;
     fail_point::reach("backup:delta-listed");
     Ok(delta)
 }
