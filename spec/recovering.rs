@@ -8,6 +8,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -129,6 +130,21 @@ fn killed_before_each_step_of_a_restore_it_is_finished_by_the_next_start() {
         let left = fs::read_dir(fleet.store(&slug).join(".launcher/restore")).unwrap().count();
         assert_eq!(left, 0, "{step}");
     }
+
+    // The command itself is killed: what it left is carried out all the same, and another run goes on with it.
+    assert!(write_once(&fleet, "lost", "1"));
+    let command = format!("exec {BACKUP} restore-cluster --again --to latest --store {url}");
+    let mut killed = fleet.command(&["ssh", &slug, "-c", &command]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(killed.stdout.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap().contains("lies ready")));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let answer = fleet.ssh(&slug, &format!("{BACKUP} restore-cluster --to latest --store {url}"));
+    assert_eq!(answer.code, 0, "{}\n{}", answer.text(), fleet.log_tails());
+    let goes_on = ["going on with request", "has restored"].iter().any(|words| answer.stdout.contains(words));
+    assert!(goes_on, "{}", answer.text());
+    assert_eq!(get(&fleet, &slug, "lost"), "");
+    assert_eq!(fleet.asides(&slug, "restored").len(), clusters.len(), "restored once more, and once only");
 }
 
 /// Quorum is lost for good: what the last disk has is newer than any backup, and nothing of it may be lost.

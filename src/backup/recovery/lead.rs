@@ -120,9 +120,9 @@ impl Errand {
             };
             self.judge(&ready)?;
             own_all(ready.directory())?;
-            self.say(&format!("{point} lies ready; now all members stop"))?;
             let request = request(point, RestorePhase::Prepared);
             self.leave(&request).await?;
+            self.say(&format!("{} lies ready; now all members stop", request.point))?;
             Ok(request)
         }
         .await;
