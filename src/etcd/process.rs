@@ -89,7 +89,17 @@ pub fn end_with_parent(command: &mut Command, priority: Priority) {
 impl EtcdProcess {
     /// Starts etcd. To be called on the main thread, see [`end_with_parent`].
     pub fn spawn(program: &Program) -> std::io::Result<Self> {
+        Self::start(program, Command::new(&program.binary))
+    }
+
+    /// The same in a directory, where etcd makes sockets with relative names.
+    pub fn spawn_in(program: &Program, directory: &Path) -> std::io::Result<Self> {
         let mut command = Command::new(&program.binary);
+        command.current_dir(directory);
+        Self::start(program, command)
+    }
+
+    fn start(program: &Program, mut command: Command) -> std::io::Result<Self> {
         command
             .arg("--config-file")
             .arg(&program.configuration)

@@ -114,17 +114,19 @@ impl Errand {
 
     /// Lets etcd apply the whole log, alone and without a door: its sockets lie in a directory of root's.
     async fn apply(&self, copy: &Path) -> Result<()> {
-        let socket = |name: &str| format!("unix://{}", copy.join(name).display());
+        // A host and a port is what every line takes; it is a name in the working directory.
+        let (client, peer) = ("client:1", "peer:1");
+        let socket = |name: &str| format!("unix://{name}");
         let configuration = copy.join("etcd.json");
         let line = self.job.properties.etcd_version;
         let content = json!({
             "name": self.job.name.to_string(),
             "data-dir": copy,
             "force-new-cluster": true,
-            "listen-client-urls": socket("c"),
+            "listen-client-urls": socket(client),
             // Nobody is there: etcd wants a host and a port.
             "advertise-client-urls": "http://127.0.0.1:1",
-            "listen-peer-urls": socket("p"),
+            "listen-peer-urls": socket(peer),
             "initial-advertise-peer-urls": self.job.own().peer_url.to_string(),
             "initial-cluster": format!("{}={}", self.job.name, self.job.own().peer_url),
             "quota-backend-bytes": i64::MAX,
@@ -133,7 +135,7 @@ impl Errand {
         });
         atomic_file::write_json_for_now(&configuration, &content, 0o600)?;
         let program = Program { binary: binary::path(&self.paths, line), configuration };
-        let mut etcd = EtcdProcess::spawn(&program).context("start etcd on the copy")?;
+        let mut etcd = EtcdProcess::spawn_in(&program, copy).context("start etcd on the copy")?;
         let began = Instant::now();
         loop {
             tokio::select! {
@@ -141,7 +143,7 @@ impl Errand {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             // A linearizable read: everything before it has been applied.
-            if healthy(&copy.join("c")).await {
+            if healthy(&copy.join(client)).await {
                 break;
             }
             if began.elapsed() >= self.typed.wait {
