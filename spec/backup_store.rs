@@ -299,3 +299,17 @@ async fn what_is_wrong_with_a_store_is_told_with_what_to_do() {
     assert_eq!(none.status.code(), Some(3));
     assert!(stderr(&none).contains("--store s3://bucket/path"), "{}", stderr(&none));
 }
+
+#[test]
+fn a_target_with_data_is_refused_before_anything_is_brought() {
+    let target = tempfile::tempdir().unwrap();
+    std::fs::write(target.path().join("somebodys"), "x").unwrap();
+    let members = ["--initial-cluster", "a=https://a:2380", "--name", "a", "--initial-cluster-token", "t"];
+    let place = ["restore", "--store", "file:///nowhere", "--data-dir", target.path().to_str().unwrap()];
+
+    let answer = etcd_backup(&[&place[..], &members].concat());
+
+    assert!(!answer.status.success());
+    let told = String::from_utf8(answer.stderr).unwrap();
+    assert!(told.contains("it holds somebodys"), "{told}");
+}

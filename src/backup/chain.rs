@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use super::catalog::{BackupSet, Entry, continuous};
+use super::catalog::{BackupSet, Catalog, Entry, continuous};
 use super::layout::{self, DeltaStem, SetId};
 use super::manifest::{Delta, Full};
 use crate::report::Complaint;
@@ -117,6 +117,18 @@ pub enum NoChain {
         /// Why.
         why: String,
     },
+    /// A newer set would be the one, and cannot be used.
+    #[error("the newest set that can be restored is {chosen}, of {ended}, up to revision {last}; newer ones cannot be used: {}", passed_over(.newer))]
+    Newer {
+        /// What would be taken.
+        chosen: SetId,
+        /// When it ended.
+        ended: Timestamp,
+        /// Its last revision.
+        last: i64,
+        /// The others, and why not.
+        newer: Vec<(SetId, String)>,
+    },
     /// The oldest set is younger.
     #[error("no backup is as old as {wanted}: the first one was complete at {first}")]
     TooEarly {
@@ -139,6 +151,16 @@ impl NoChain {
     /// The same for an operator.
     pub fn complaint(&self) -> Complaint {
         let next = match self {
+            Self::Newer { chosen, .. } => {
+                let next = format!(
+                    "`etcd-backup verify --all` says what is whole; to go back to the older one say so: --set {chosen}"
+                );
+                return Complaint::refused(
+                    self.to_string(),
+                    "everything after it would be lost without a word; nothing was touched",
+                    next,
+                );
+            }
             Self::Nothing => {
                 "look whether the URL is the right one; `etcd-backup save` takes the first backup"
             }
@@ -149,6 +171,11 @@ impl NoChain {
         };
         Complaint::refused(self.to_string(), "nothing was touched", next)
     }
+}
+
+fn passed_over(newer: &[(SetId, String)]) -> String {
+    let told: Vec<String> = newer.iter().map(|(set, why)| format!("{set} ({why})")).collect();
+    told.join(", ")
 }
 
 fn ranges(there: &[(i64, i64)]) -> String {
@@ -179,6 +206,33 @@ pub fn choose<'a>(sets: &'a [Entry], set: Option<&SetId>, point: Point) -> Resul
             _ => missed(&usable, point),
         }),
     }
+}
+
+/// Refuses a set that was chosen only because newer ones are broken or cannot be read: whoever names no set means the
+/// newest. A revision is the same wherever it is.
+pub fn newest_or_named(
+    catalog: &Catalog,
+    chosen: &Entry,
+    set: Option<&SetId>,
+    point: Point,
+) -> Result<(), NoChain> {
+    let (None, Point::Latest | Point::Time(_)) = (set, point) else { return Ok(()) };
+    let broken = catalog.sets.iter().filter(|entry| fits(entry, point));
+    let broken = broken.filter_map(|entry| Some((entry.set().clone(), entry.broken.clone()?)));
+    // What cannot be read may have been complete by then if its name is of a time before.
+    let in_time = |set: &SetId| match point {
+        Point::Time(time) => SetId::new(time, [u8::MAX; 4]) >= *set,
+        Point::Latest | Point::Revision(_) => true,
+    };
+    let unreadable = catalog.unreadable.iter().filter(|(set, _)| in_time(set)).cloned();
+    let mut newer: Vec<(SetId, String)> =
+        broken.chain(unreadable).filter(|(set, _)| set > chosen.set()).collect();
+    newer.sort();
+    if newer.is_empty() {
+        return Ok(());
+    }
+    let (ended, last) = (chosen.full.ended, chosen.last_revision());
+    Err(NoChain::Newer { chosen: chosen.set().clone(), ended, last, newer })
 }
 
 fn fits(entry: &Entry, point: Point) -> bool {

@@ -155,6 +155,11 @@ impl SeedError {
     }
 }
 
+/// Refuses a place that has data or files of somebody else: for who is about to spend time on what comes there.
+pub fn expect_free(data_dir: &Path, wal_dir: Option<&Path>) -> Result<(), SeedError> {
+    Place::expect_free(data_dir, wal_dir)
+}
+
 /// Makes an empty database: the buckets that etcd makes, with nothing in them.
 pub fn init(output: &Path) -> Result<(), SeedError> {
     let exists = || SeedError::Exists { path: output.to_path_buf() };

@@ -147,3 +147,35 @@ fn points_are_read_as_they_are_written() {
         assert!(text.parse::<Point>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_newer_set_that_cannot_be_used_is_never_passed_over_in_silence() {
+    let broken = |minutes| Entry { broken: Some("it is not whole".to_owned()), ..entry(minutes, 30, &[]) };
+    let catalog = |sets: Vec<Entry>, unreadable: &[i64]| Catalog {
+        sets,
+        unreadable: unreadable.iter().map(|at| (set(*at), "no JSON".to_owned())).collect(),
+        unfinished: vec![],
+    };
+    let (old, named) = (entry(0, 10, &[]), set(0));
+    for (what, catalog, asked, point, refused) in [
+        ("nothing is newer", catalog(vec![old.clone()], &[]), None, Point::Latest, 0),
+        ("what is older is broken", catalog(vec![old.clone(), broken(-60)], &[-30]), None, Point::Latest, 0),
+        ("the newest is broken", catalog(vec![broken(60), old.clone()], &[]), None, Point::Latest, 1),
+        ("and another cannot be read", catalog(vec![broken(60), old.clone()], &[90]), None, Point::Latest, 2),
+        ("named", catalog(vec![broken(60), old.clone()], &[90]), Some(&named), Point::Latest, 0),
+        ("after the time", catalog(vec![broken(60), old.clone()], &[90]), None, Point::Time(minute(30)), 0),
+        ("before the time", catalog(vec![broken(60), old.clone()], &[90]), None, Point::Time(minute(95)), 2),
+        ("a revision", catalog(vec![broken(60), old.clone()], &[]), None, Point::Revision(10), 0),
+    ] {
+        let chosen = choose(&catalog.sets, asked, point).unwrap();
+        assert_eq!(chosen.set(), &named, "{what}");
+        match newest_or_named(&catalog, chosen, asked, point) {
+            Ok(()) => assert_eq!(refused, 0, "{what}"),
+            Err(error) => {
+                let told = error.complaint().to_string();
+                assert_eq!(told.matches(" (").count(), refused, "{what}: {told}");
+                assert!(told.contains(&format!("--set {named}")), "{told}");
+            }
+        }
+    }
+}

@@ -8,13 +8,14 @@ use serde::Serialize;
 
 use super::common::{Opened, Place, size, time};
 use crate::backup::catalog::{Catalog, Entry, catalog, load};
-use crate::backup::chain::{Chain, Point, chain, choose};
+use crate::backup::chain::{Chain, Point, chain, choose, newest_or_named};
 use crate::backup::codec::{CodecError, Keys};
 use crate::backup::fetch::{FetchError, Fetched, fetch};
 use crate::backup::layout::SetId;
 use crate::backup::store::Store;
 use crate::backup::verify::{read_back, whole};
 use crate::datadir::restore::{HashRule, Restored, Restoring, Run, restore};
+use crate::datadir::seed::expect_free;
 use crate::datadir_tool::progress::{Listener, Progress};
 use crate::datadir_tool::source::Source;
 use crate::lifecycle::block_on;
@@ -70,6 +71,8 @@ struct Outcome<'a> {
 /// Runs it.
 pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let membership = args.source.membership()?;
+    // Before anything is brought that would have no place.
+    expect_free(&args.data_dir, args.wal_dir.as_deref()).map_err(|error| error.complaint())?;
     let opened = args.place.open()?;
     // Beside the target, so that it is the same disk, which has to have the room anyway; removed in the end.
     let beside = tempfile_beside(&args.data_dir)?;
@@ -104,6 +107,7 @@ async fn bring(args: &Args, opened: &Opened, into: &Path) -> Result<(Chain, Fetc
     let Opened { store, keys, .. } = opened;
     let catalog = catalog(store).await.map_err(|error| error.complaint())?;
     let entry = choose(&catalog.sets, args.set.as_ref(), args.to).map_err(|error| error.complaint())?;
+    newest_or_named(&catalog, entry, args.set.as_ref(), args.to).map_err(|error| error.complaint())?;
     let set = load(store, entry).await.map_err(|error| error.complaint())?;
     let chain = chain(&set, args.to);
     let mut progress = Progress::begin(args.progress, "reading the backup");
@@ -127,24 +131,35 @@ async fn offered(
         return complaint;
     }
     let intact = match failure.intact {
-        Some(revision) => Some((entry.set().clone(), revision)),
+        Some(revision) => Some((entry, revision)),
         None => intact_before(store, keys, catalog, entry).await,
     };
-    if let Some((set, revision)) = intact {
+    if let Some((older, revision)) = intact {
+        let (set, cluster) = (older.set(), older.full.cluster.id);
+        let whose = if cluster == entry.full.cluster.id {
+            String::new()
+        } else {
+            format!(" (of another cluster, {cluster}, that came before)")
+        };
         complaint.next = format!(
-            "the newest intact point before it, read and proven just now: run it again with --set {set} --to {revision}"
+            "the newest intact point before it{whose}, read and proven just now: run it again with --set {set} --to {revision}"
         );
     }
     complaint
 }
 
 /// The end of the newest older set that is intact as far as it goes: it is read for it.
-async fn intact_before(store: &Store, keys: &Keys, catalog: &Catalog, entry: &Entry) -> Option<(SetId, i64)> {
+async fn intact_before<'a>(
+    store: &Store,
+    keys: &Keys,
+    catalog: &'a Catalog,
+    entry: &Entry,
+) -> Option<(&'a Entry, i64)> {
     for older in catalog.sets.iter().skip_while(|one| one.set() != entry.set()).skip(1) {
         let Ok(set) = load(store, older).await else { continue };
         let Ok(verified) = read_back(store, &whole(&set), keys, |_, _| {}).await else { continue };
         if let Some(revision) = verified.revision {
-            return Some((older.set().clone(), revision));
+            return Some((older, revision));
         }
     }
     None
