@@ -163,4 +163,4 @@ fn silent(looks: &Looks) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use uuid::Uuid;
 
 use super::Errand;
 use super::seen::{Look, Looks};
+use crate::etcd::id::ClusterId;
 use crate::lifecycle::launch::attestation::InstanceId;
 use crate::lifecycle::launch::observe::unix_secs;
 use crate::lifecycle::launch::records::{RestorePhase, RestoreRequest};
@@ -15,16 +16,62 @@ use crate::report::Complaint;
 /// What another run left behind is not believed to be of this one before.
 const STALE_FOR: Duration = Duration::from_mins(1);
 
-/// What the source has for us.
+/// What the source has for an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Offered {
     /// Nothing yet.
     Nothing,
     /// To stop and to join.
-    Request(Box<RestoreRequest>),
+    Stop(RestoreRequest),
+    /// To look again: the new cluster serves, and this instance was away when it was asked for.
+    Join(RestoreRequest),
     /// This instance is in the new cluster already.
-    Done(Box<RestoreRequest>),
+    Done(RestoreRequest),
     /// It gave up.
-    Failed { request: Uuid, why: String },
+    Failed {
+        /// On what.
+        request: Uuid,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Who asks the source.
+struct Follower<'a> {
+    own: &'a InstanceId,
+    /// The cluster on its disk.
+    cluster: Option<ClusterId>,
+    asked: &'a str,
+    again: bool,
+    now_unix_secs: u64,
+}
+
+impl Follower<'_> {
+    fn offered(&self, source: &InstanceId, look: &Look) -> Offered {
+        let request = look.files.request.as_ref().filter(|request| {
+            request.source == *source
+                && request.asked == self.asked
+                && request.phase == RestorePhase::Prepared
+                && request.expires_unix_secs > self.now_unix_secs
+        });
+        if let Some(request) = request {
+            let done = look.state.restored.as_ref().is_some_and(|restored| restored.request == request.id);
+            let is_here = self.cluster == Some(request.cluster_id);
+            let is_asked = request.members.contains_key(self.own);
+            match (is_here, done, is_asked) {
+                (true, true, _) if !self.again => return Offered::Done(request.clone()),
+                (false, _, true) => return Offered::Stop(request.clone()),
+                (false, true, false) if look.ready => return Offered::Join(request.clone()),
+                _ => {}
+            }
+        }
+        let failed = look
+            .files
+            .progress
+            .as_ref()
+            .and_then(|progress| Some((progress.request, progress.failed.clone()?)));
+        failed.map_or(Offered::Nothing, |(request, why)| Offered::Failed { request, why })
+    }
 }
 
 impl Errand {
@@ -33,37 +80,47 @@ impl Errand {
         self.say(&format!(
             "{source} makes the new cluster; this instance stops when the data lies ready there"
         ))?;
-        let own_cluster = self.look_at(&self.own).await.ok().and_then(|look| look.state.cluster_id);
+        let cluster = self.look_at(&self.own).await.ok().and_then(|look| look.state.cluster_id);
         let began = Instant::now();
         let first = looks.get(source).and_then(|look| look.as_ref().ok());
         let left_behind =
             first.and_then(|look| look.files.progress.as_ref()).map(|progress| progress.request);
         let what = format!("waiting until the data lies ready on {source}");
-        let request = self
+        let offered = self
             .wait_for(source, &what, |look| {
-                Ok(match self.offered(source, look, own_cluster) {
-                    Offered::Nothing => None,
-                    Offered::Request(request) => Some((request, true)),
-                    Offered::Done(request) => Some((request, false)),
-                    Offered::Failed { request, why } => {
-                        if left_behind != Some(request) || began.elapsed() >= STALE_FOR {
-                            return Err(Complaint::failed(
-                                format!("{source} gave up: {why}"),
-                                "nothing is restored; this member goes on as it was",
-                                format!("the errand's output of {source} says what to do"),
-                            )
-                            .into());
-                        }
-                        None
+                let (own, asked, again) = (&self.own, self.asked.as_str(), self.typed.again);
+                let follower = Follower { own, cluster, asked, again, now_unix_secs: unix_secs() };
+                match follower.offered(source, look) {
+                    Offered::Nothing => Ok(None),
+                    Offered::Failed { request, why }
+                        if left_behind != Some(request) || began.elapsed() >= STALE_FOR =>
+                    {
+                        Err(Complaint::failed(
+                            format!("{source} gave up: {why}"),
+                            "nothing is restored; this member goes on as it was",
+                            format!("the errand's output of {source} says what to do"),
+                        )
+                        .into())
                     }
-                })
+                    Offered::Failed { .. } => Ok(None),
+                    offered => Ok(Some(offered)),
+                }
             })
             .await?;
-        let (request, stops) = request;
-        if stops {
-            self.say(&format!("stopping for request {}: {}", request.id, request.point))?;
-            self.leave(&request).await?;
-        }
+        let request = match offered {
+            Offered::Stop(request) => {
+                self.say(&format!("stopping for request {}: {}", request.id, request.point))?;
+                self.leave(&request).await?;
+                request
+            }
+            Offered::Join(request) => {
+                self.say(&format!("{source} has restored {} meanwhile", request.point))?;
+                self.wake_launcher().await?;
+                request
+            }
+            Offered::Done(request) => request,
+            Offered::Nothing | Offered::Failed { .. } => bail!("these were waited out"),
+        };
         let what = format!("waiting to join cluster {}", request.cluster_id);
         self.wait_for(&self.own, &what, |look| {
             let here = look.state.cluster_id == Some(request.cluster_id);
@@ -72,35 +129,56 @@ impl Errand {
         .await?;
         self.say(&format!("serves as a member of cluster {}", request.cluster_id))
     }
+}
 
-    fn offered(
-        &self,
-        source: &InstanceId,
-        look: &Look,
-        own_cluster: Option<crate::etcd::id::ClusterId>,
-    ) -> Offered {
-        let request = look.files.request.as_ref().filter(|request| {
-            request.source == *source
-                && request.asked == self.asked
-                && request.phase == RestorePhase::Prepared
-                && request.members.contains_key(&self.own)
-                && request.expires_unix_secs > unix_secs()
+#[cfg(test)]
+mod tests {
+    use super::super::choose::tests::{NEVER, begun, look};
+    use super::*;
+    use crate::lifecycle::launch::records::RestoreProgress;
+
+    const OLD: ClusterId = ClusterId(1);
+    const NEW: ClusterId = ClusterId(2);
+
+    #[test]
+    fn what_a_source_offers_depends_on_where_it_and_the_follower_are() {
+        let source = InstanceId::from("b");
+        let asked = |named: bool, done: bool| {
+            let mut look = begun("b", "latest", done, NEVER).unwrap();
+            let request = look.files.request.as_mut().unwrap();
+            if named {
+                request
+                    .members
+                    .insert(InstanceId::from("a"), crate::etcd::id::PeerUrl::https("a.etcd", 2380));
+            }
+            look
+        };
+        let offered = |look: &Look, cluster: Option<ClusterId>, again: bool| {
+            let own = InstanceId::from("a");
+            let follower = Follower { own: &own, cluster, asked: "latest", again, now_unix_secs: 1_000 };
+            match follower.offered(&source, look) {
+                Offered::Nothing => "nothing",
+                Offered::Stop(_) => "stop",
+                Offered::Join(_) => "join",
+                Offered::Done(_) => "done",
+                Offered::Failed { .. } => "failed",
+            }
+        };
+
+        assert_eq!(offered(&asked(true, false), Some(OLD), false), "stop");
+        assert_eq!(offered(&asked(true, false), None, false), "stop", "an empty disk waits for it, too");
+        assert_eq!(offered(&asked(true, true), Some(OLD), false), "stop", "it was quicker");
+        assert_eq!(offered(&asked(true, true), Some(NEW), false), "done");
+        assert_eq!(offered(&asked(true, true), Some(NEW), true), "nothing", "another one is to come");
+        assert_eq!(offered(&asked(false, false), Some(OLD), false), "nothing", "it was away");
+        assert_eq!(offered(&asked(false, true), Some(OLD), false), "join", "and comes late");
+        assert_eq!(offered(&begun("b", "7", false, NEVER).unwrap(), Some(OLD), false), "nothing");
+        assert_eq!(offered(&begun("b", "latest", false, 999).unwrap(), Some(OLD), false), "nothing");
+        assert_eq!(offered(&begun("c", "latest", false, NEVER).unwrap(), Some(OLD), false), "nothing");
+        let gave_up = look(|look| {
+            let failed = Some("no backup".to_owned());
+            look.files.progress = Some(RestoreProgress { version: 1, request: Uuid::nil(), failed });
         });
-        if let Some(request) = request {
-            let done = look.state.restored.as_ref().is_some_and(|restored| restored.request == request.id);
-            if own_cluster != Some(request.cluster_id) {
-                return Offered::Request(Box::new(request.clone()));
-            }
-            if done && !self.typed.again {
-                return Offered::Done(Box::new(request.clone()));
-            }
-        }
-        match &look.files.progress {
-            Some(progress) => match &progress.failed {
-                Some(why) => Offered::Failed { request: progress.request, why: why.clone() },
-                None => Offered::Nothing,
-            },
-            None => Offered::Nothing,
-        }
+        assert_eq!(offered(&gave_up.unwrap(), Some(OLD), false), "failed");
     }
 }

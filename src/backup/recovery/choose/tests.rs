@@ -19,7 +19,7 @@ const OLD: ClusterId = ClusterId(1);
 const NEW: ClusterId = ClusterId(2);
 
 #[expect(clippy::unnecessary_wraps, reason = "an answer, or the reason why there is none")]
-fn look(change: impl FnOnce(&mut Look)) -> Result<Look, String> {
+pub(in super::super) fn look(change: impl FnOnce(&mut Look)) -> Result<Look, String> {
     let mut look = Look {
         state: PeerState {
             version: STATE_VERSION,
@@ -63,7 +63,7 @@ fn silent() -> Result<Look, String> {
 }
 
 /// A source that has begun, or is done.
-fn begun(instance: &str, asked: &str, done: bool, expires: u64) -> Result<Look, String> {
+pub(in super::super) fn begun(instance: &str, asked: &str, done: bool, expires: u64) -> Result<Look, String> {
     let id = Uuid::from_u128(1);
     look(|look| {
         look.files.request = Some(RestoreRequest {
@@ -93,7 +93,7 @@ fn three(a: Result<Look, String>, b: Result<Look, String>, c: Result<Look, Strin
     ["a", "b", "c"].map(InstanceId::from).into_iter().zip([a, b, c]).collect()
 }
 
-const NEVER: u64 = u64::MAX;
+pub(in super::super) const NEVER: u64 = u64::MAX;
 
 #[rustfmt::skip]
 #[test]
