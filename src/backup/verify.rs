@@ -275,7 +275,7 @@ pub async fn record(
     verified: &Verified,
     revision: i64,
     random: [u8; 4],
-) -> Result<(), StoreError> {
+) -> Result<Verification, StoreError> {
     let at = Timestamp::now();
     let note = Verification {
         version: VERSION,
@@ -287,7 +287,8 @@ pub async fn record(
         bytes: verified.bytes,
     };
     let bytes = serde_json::to_vec(&note).expect("a note is plain data");
-    store.put_new(&layout::verification(&verified.set, at, random), Bytes::from(bytes)).await
+    store.put_new(&layout::verification(&verified.set, at, random), Bytes::from(bytes)).await?;
+    Ok(note)
 }
 
 /// The chain of a whole set.
