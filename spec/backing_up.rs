@@ -186,6 +186,7 @@ impl Job {
         let log = scratch.join(format!("{name}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-backup"));
         command.args(["run", "--etcd", &endpoint(etcd), "--job-config"]).arg(&config).env_clear();
+        command.arg("--temporary-dir").arg(&scratch);
         if let Some(place) = dies_at {
             command.env("ETCD_TOOLS_FAIL_POINT", place);
         }
@@ -467,6 +468,47 @@ fn sets_touch_each_other_and_another_instance_takes_over() {
     // Killed between the new set and the end of the old one, the first leaves a gap there: docs/contract.md#deltas.
     let whole = touching.iter().enumerate().filter(|(place, _)| *place + 2 != before);
     assert!(whole.map(|(_, pair)| pair).all(|(old, new)| old >= new), "{touching:?}\n{}", second.told());
+}
+
+/// The newest set is restored by a schedule; whoever ends in the middle of that leaves nothing, and who is killed leaves
+/// it to the next one.
+#[test]
+fn the_newest_set_is_restored_to_prove_it_and_nothing_is_left_of_that() {
+    let (shop, directory) = (Shop::new(), tempfile::tempdir().unwrap());
+    let etcd = Etcd::start(&Start::alone("3.6", &directory.path().join("data")));
+    for key in 0..24 {
+        etcd.put(&format!("key-{key}"), &vec![b'v'; 1 << 20]);
+    }
+    let each_second = json!({"verification.schedule": "* * * * * *", "verification.deep": true});
+    let scratch = shop.0.path().join("jobs/verification");
+    let restores = || {
+        eventually("a restore that goes on", || {
+            fs::read_dir(&scratch).ok()?.next()?.ok().map(|entry| entry.path())
+        })
+    };
+
+    let job = Job::start(&shop, &etcd, "first", &each_second, None);
+    eventually(&format!("a deep verification: {}", job.told()), || {
+        let notes = shop.files().into_iter().filter(|(name, _)| name.contains("verified-"));
+        let note = |path: &PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+        notes.map(|(_, path)| note(&path)).find(|note| note["deep"] == true)
+    });
+    job.says("backup verified");
+    restores();
+    job.signal(Signal::SIGTERM);
+    assert!(job.ended().success());
+    assert!(!scratch.exists());
+
+    let job = Job::start(&shop, &etcd, "second", &each_second, None);
+    restores();
+    job.signal(Signal::SIGKILL);
+    job.ended();
+    // What a child leaves that died with it.
+    fs::create_dir_all(scratch.join("left")).unwrap();
+    let never = json!({"verification.schedule": ""});
+    let job = Job::start(&shop, &etcd, "third", &never, None);
+    job.says("this instance takes the backups now");
+    assert!(!scratch.exists());
 }
 
 /// A store that takes nothing holds etcd back, not our memory; when it takes something again, all of it is there.

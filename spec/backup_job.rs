@@ -1,4 +1,4 @@
-//! Job `etcd-backup` in a deployment: what its properties make of it, and what its pre-start refuses.
+//! Job `etcd-backup` in a deployment: what its properties make of it, what its pages tell, and what its pre-start refuses.
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 #![allow(clippy::disallowed_methods, reason = "looks again after a moment")]
@@ -7,6 +7,9 @@
 #[path = "support/s3.rs"]
 mod s3;
 mod support;
+#[path = "support/wire.rs"]
+#[allow(dead_code, reason = "not each kind of fault is tried here")]
+mod wire;
 
 use std::process::Stdio;
 use std::thread;
@@ -14,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use etcd_release::backup::catalog::catalog;
 use etcd_release::backup::store::Store;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use s3::S3;
 use support::fleet::{Answer, Fleet};
+use wire::{Fault, Wire};
 
 fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(90);
@@ -30,12 +34,29 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A page of an instance's job etcd-backup, as curl on that instance sees it with these certificates.
+fn page(fleet: &Fleet, slug: &str, page: &str, certificates: &str) -> Answer {
+    let curl = "cd /var/vcap/jobs/etcd/config && curl --silent --show-error --fail --cacert peer-ca.crt";
+    let name = "$(cat /var/vcap/instance/id).etcd.default.etcd.bosh";
+    fleet.ssh(slug, &format!("{curl} {certificates} https://{name}:2383{page}"))
+}
+
+/// The value of a metric, with its labels; `None`: the page does not have it.
+fn metric(fleet: &Fleet, slug: &str, name: &str) -> Option<f64> {
+    let page = page(fleet, slug, "/metrics", ADMIN).succeeded().stdout;
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+const ADMIN: &str = "--cert admin.crt --key admin.key";
+
 /// The job as `backup.yml` deploys it, under bpm, into a server of the S3 protocol: one of three is active, and when it
-/// is killed nothing is lost.
+/// is killed nothing is lost. Its pages tell what is going on, also when the store is away.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one deployment for all of it: another one takes half a minute")]
 fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
     let Some(s3) = S3::start() else { return };
     let store = Store::open(&S3::config("etcd", s3.address())).unwrap();
+    let wire = Wire::to(s3.address());
     let mut fleet = Fleet::new(&["bootstrap.yml", "backup.yml"])
         .with_variable("backup_store_url=s3://bucket/etcd")
         .with_variable("backup_store_region=us-east-1")
@@ -47,7 +68,7 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
         )
     };
     let settings = [
-        property("store/endpoint", &format!("http://{}", s3.address())),
+        property("store/endpoint", &format!("http://{}", wire.address())),
         property("store/path_style", "true"),
         property("schedule", "0 0 1 1 *"),
         property("delta_period", "100ms"),
@@ -77,8 +98,53 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
     reaches(written("one"));
     let first = active();
     assert_eq!(first.len(), 1, "one is active");
+    let standby = slugs.iter().find(|slug| **slug != first[0]).unwrap();
+    let of_active = |name: &str| metric(&fleet, &first[0], name);
+    assert_eq!(of_active("etcd_backup_active"), Some(1.0));
+    assert_eq!(metric(&fleet, standby, "etcd_backup_active"), Some(0.0));
+    page(&fleet, standby, "/metrics", "").failed();
+    page(&fleet, standby, "/metrics", "--cert server.crt --key server.key").failed();
+    let state = |slug: &str| -> Value {
+        serde_json::from_str(
+            &page(&fleet, slug, "/state", "--cert peer.crt --key peer.key").succeeded().stdout,
+        )
+        .unwrap()
+    };
+    let (of_first, of_standby) = (state(&first[0]), state(standby));
+    assert_eq!((&of_first["role"], &of_standby["role"]), (&json!("active"), &json!("standby")));
+    assert_eq!(of_standby["active"]["instance"], of_first["instance"]);
+    assert!(of_first["last"]["full"]["set"].is_string(), "{of_first}");
+
+    // Without the store failures are counted and changes wait, and when it is back they do not.
+    wire.breaks(Fault::Refused, usize::MAX);
+    let missing = written("while the store is away");
+    eventually("the failure is told", || {
+        let failed = of_active("etcd_backup_failures_total{act=\"delta\"}")? > 0.0;
+        let lags =
+            of_active("etcd_backup_lag_revisions")? > 0.0 && of_active("etcd_backup_lag_seconds")? > 0.0;
+        (failed && lags).then_some(())
+    });
+    assert!(of_active("etcd_backup_store_failures_total{act=\"write\"}").unwrap() > 0.0);
+    let told = state(&first[0])["last_failure"].clone();
+    assert_eq!(told["act"], "delta", "{told}");
+    wire.breaks(Fault::None, 0);
+    reaches(missing);
+    eventually("nothing waits any more", || {
+        let caught_up = of_active("etcd_backup_lag_revisions") == Some(0.0)
+            && of_active("etcd_backup_lag_seconds") == Some(0.0);
+        caught_up.then_some(())
+    });
+
+    let known = of_active("etcd_backup_last_full_timestamp_seconds").unwrap();
     fleet.kill9(&first[0], "etcd-backup");
     reaches(written("two"));
+    eventually("a new active one knows the full snapshot that it did not take", || {
+        let active = slugs
+            .iter()
+            .find(|slug| page(&fleet, slug, "/metrics", ADMIN).stdout.contains("\netcd_backup_active 1\n"))?;
+        let at = metric(&fleet, active, "etcd_backup_last_full_timestamp_seconds")?;
+        ((at - known).abs() < 0.001).then_some(())
+    });
 
     let set = newest().unwrap();
     assert_eq!(set.full.cluster.deployment.as_deref(), Some("etcd"));

@@ -200,6 +200,23 @@ impl LoadError {
     }
 }
 
+/// The manifest of the last delta that can be reached; `None` if there is none.
+pub async fn last_delta(store: &Store, entry: &Entry) -> Result<Option<Delta>, LoadError> {
+    let chain = continuous(entry.full.revisions.last, &entry.deltas);
+    let Some(last) = chain.last() else { return Ok(None) };
+    expect::<Delta>(store, &layout::delta_manifest(&last.stem)).await.map(Some)
+}
+
+/// The note of the newest verification of these sets; `None` if there is none.
+pub async fn last_verification(store: &Store, sets: &[Entry]) -> Result<Option<Verification>, LoadError> {
+    let notes = sets.iter().flat_map(|entry| &entry.names).filter_map(|name| match layout::read(name) {
+        Named::Verification(_, at) => Some((at, name)),
+        _ => None,
+    });
+    let Some((_, name)) = notes.max() else { return Ok(None) };
+    expect::<Verification>(store, name).await.map(Some)
+}
+
 enum Read<T> {
     Understood(T),
     Unreadable(String),

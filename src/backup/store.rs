@@ -9,16 +9,20 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetResult, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use super::config::StoreConfig;
 
 mod error;
+mod meter;
 mod open;
 
 pub use error::{Failure, StoreError};
+pub use meter::{Act, Figures, Meter};
 
 /// How much goes to the store in one request. S3 wants 5 MiB or more, and at most 10,000 of them for an object: 50 GiB
 /// are more than etcd's largest database.
@@ -34,6 +38,7 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     root: Path,
     url: String,
+    meter: Arc<Meter>,
 }
 
 /// An object, as the store lists it.
@@ -67,11 +72,19 @@ impl Store {
         &self.url
     }
 
+    /// What was asked of it so far, by this and all its clones.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
     /// Writes a small object; one that exists is [`Failure::Exists`] and stays as it is.
     pub async fn put_new(&self, name: &str, body: Bytes) -> Result<(), StoreError> {
         let options = PutOptions::from(PutMode::Create);
-        let put = self.inner.put_opts(&self.path(name), PutPayload::from(body), options).await;
-        put.map(|_| ()).map_err(|error| self.failed("write", name, &error))
+        let (path, bytes) = (self.path(name), body.len());
+        let put = self.inner.put_opts(&path, PutPayload::from(body), options);
+        self.meter.timed(Act::Write, put).await.map_err(|error| self.failed("write", name, &error))?;
+        self.meter.uploaded(bytes);
+        Ok(())
     }
 
     /// Uploads an object of any size in constant memory; the answer is its size. `bytes_per_second` is kept on average
@@ -97,11 +110,12 @@ impl Store {
                 _ => Ok(None),
             };
         }
-        let started = self.inner.put_multipart(&self.path(name)).await;
+        let path = self.path(name);
+        let started = self.meter.timed(Act::Write, self.inner.put_multipart(&path)).await;
         let mut upload = started.map_err(|error| self.failed("write", name, &error))?;
-        let done = parts(&mut upload, first, &mut pieces, &mut pace).await;
+        let done = parts(&mut upload, first, &mut pieces, &mut pace, &self.meter).await;
         let done = match done {
-            Ok(Some(size)) => upload.complete().await.map(|_| Some(size)),
+            Ok(Some(size)) => self.meter.timed(Act::Write, upload.complete()).await.map(|_| Some(size)),
             other => other,
         };
         if !matches!(done, Ok(Some(_))) {
@@ -113,7 +127,7 @@ impl Store {
 
     /// Reads a small object, a manifest for example; more than `max` bytes of it are an error.
     pub async fn read_small(&self, name: &str, max: u64) -> Result<Bytes, StoreError> {
-        let got = self.inner.get(&self.path(name)).await;
+        let got = self.get(name).await;
         let got = got.map_err(|error| self.failed("read", name, &error))?;
         if got.meta.size > max {
             let why = format!("it has {} bytes where {max} are the most", got.meta.size);
@@ -127,7 +141,7 @@ impl Store {
         &self,
         name: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
-        let got = self.inner.get(&self.path(name)).await;
+        let got = self.get(name).await;
         let got = got.map_err(|error| self.failed("read", name, &error))?;
         let (store, name) = (self.clone(), name.to_owned());
         Ok(got.into_stream().map_err(move |error| store.failed("read", &name, &error)))
@@ -136,10 +150,10 @@ impl Store {
     /// All objects whose names begin with this path, by name.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let path = self.path(prefix);
+        let listing = self.inner.list(Some(&path)).try_collect();
         let listed: Vec<_> = self
-            .inner
-            .list(Some(&path))
-            .try_collect()
+            .meter
+            .timed(Act::List, listing)
             .await
             .map_err(|error| self.failed("list", prefix, &error))?;
         let mut listed: Vec<Listed> = listed
@@ -157,10 +171,16 @@ impl Store {
 
     /// Removes an object; one that is not there is removed already.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        match self.inner.delete(&self.path(name)).await {
+        let path = self.path(name);
+        match self.meter.timed(Act::Remove, self.inner.delete(&path)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("remove", name, &error)),
         }
+    }
+
+    async fn get(&self, name: &str) -> Result<GetResult, object_store::Error> {
+        let path = self.path(name);
+        self.meter.timed(Act::Read, self.inner.get(&path)).await
     }
 
     fn path(&self, name: &str) -> Path {
@@ -178,10 +198,20 @@ async fn parts(
     first: Bytes,
     pieces: &mut Receiver<Piece>,
     pace: &mut Pace,
+    meter: &Meter,
 ) -> Result<Option<u64>, object_store::Error> {
     let mut size = first.len() as u64;
     let mut flying = FuturesUnordered::new();
-    flying.push(upload.put_part(PutPayload::from(first)));
+    let mut send = |part: Bytes| {
+        let bytes = part.len();
+        let sent = upload.put_part(PutPayload::from(part));
+        async move {
+            meter.timed(Act::Write, sent).await?;
+            meter.uploaded(bytes);
+            Ok::<_, object_store::Error>(())
+        }
+    };
+    flying.push(send(first));
     loop {
         while flying.len() >= PARTS_IN_FLIGHT {
             flying.next().await.transpose()?;
@@ -193,7 +223,7 @@ async fn parts(
         };
         size += piece.len() as u64;
         pace.keep(piece.len()).await;
-        flying.push(upload.put_part(PutPayload::from(piece)));
+        flying.push(send(piece));
     }
     while flying.next().await.transpose()?.is_some() {}
     Ok(Some(size))

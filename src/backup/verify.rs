@@ -275,7 +275,7 @@ pub async fn record(
     verified: &Verified,
     revision: i64,
     random: [u8; 4],
-) -> Result<(), StoreError> {
+) -> Result<Verification, StoreError> {
     let at = Timestamp::now();
     let note = Verification {
         version: VERSION,
@@ -286,7 +286,8 @@ pub async fn record(
         objects: verified.objects,
         bytes: verified.bytes,
     };
-    store.put_new(&layout::verification(&verified.set, at, random), sealed(&note)).await
+    store.put_new(&layout::verification(&verified.set, at, random), sealed(&note)).await?;
+    Ok(note)
 }
 
 /// The chain of a whole set.

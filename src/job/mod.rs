@@ -7,6 +7,7 @@ pub mod config;
 pub mod honoured;
 pub mod installed;
 pub mod lifetime;
+pub mod listener;
 pub mod paths;
 pub mod properties;
 pub mod reach;

@@ -59,8 +59,13 @@ pub(super) struct Members {
 }
 
 impl Members {
+    /// Whether it is the cluster of this VM's job etcd.
+    pub(super) fn of_job(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
     pub(super) fn cluster(&self) -> Result<Cluster> {
-        if self.endpoints.is_empty() {
+        if self.of_job() {
             return Ok(Cluster::of_job(&Paths::default())?);
         }
         let files = match (&self.cacert, &self.cert, &self.key) {

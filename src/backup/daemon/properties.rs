@@ -33,8 +33,12 @@ pub struct Job {
     pub retention: Policy,
     /// When the newest set is read back; never, if there is none.
     pub verification: Option<Schedule>,
+    /// Whether it is restored for that.
+    pub deep: bool,
     /// What opens encrypted objects.
     pub keys: Keys,
+    /// Where its pages are.
+    pub port: u16,
 }
 
 /// As job.json has them; one that is not there has its default, which is that of the job's spec.
@@ -50,6 +54,9 @@ struct Raw {
     upload_bytes_per_second: Option<u64>,
     #[serde(rename = "verification.schedule")]
     verification_schedule: String,
+    #[serde(rename = "verification.deep")]
+    verification_deep: bool,
+    backup_port: Value,
 }
 
 impl Default for Raw {
@@ -63,6 +70,8 @@ impl Default for Raw {
             compression: Compression::Zstd,
             upload_bytes_per_second: None,
             verification_schedule: "30 3 * * *".to_owned(),
+            verification_deep: false,
+            backup_port: 2383.into(),
         }
     }
 }
@@ -101,30 +110,43 @@ impl Job {
         };
         let period = duration("delta_period", &raw.delta_period).map_err(&mut fault).ok();
         let period = period.and_then(|period| Duration::try_from(period).ok());
+        let port = port("backup_port", &raw.backup_port).map_err(&mut fault).ok();
         if !(1..=DELTA_BYTES_MAX).contains(&raw.delta_bytes) {
             fault(format!("delta_bytes {} is not between 1 and {DELTA_BYTES_MAX}", raw.delta_bytes));
         }
-        match (store, recipients, keys, schedule, verification, period) {
-            (Some(store), Some(recipients), Some(keys), Some(schedule), Some(verification), Some(period))
-                if faults.is_empty() =>
-            {
-                Ok(Self {
-                    store,
-                    packing: Packing {
-                        compression: raw.compression,
-                        recipients,
-                        bytes_per_second: raw.upload_bytes_per_second,
-                    },
-                    schedule,
-                    limits: Limits { period, bytes: raw.delta_bytes },
-                    retention,
-                    verification,
-                    keys,
-                })
-            }
+        let known = (store, recipients, keys, schedule, verification, period, port);
+        match known {
+            (
+                Some(store),
+                Some(recipients),
+                Some(keys),
+                Some(schedule),
+                Some(verification),
+                Some(period),
+                Some(port),
+            ) if faults.is_empty() => Ok(Self {
+                store,
+                packing: Packing {
+                    compression: raw.compression,
+                    recipients,
+                    bytes_per_second: raw.upload_bytes_per_second,
+                },
+                schedule,
+                limits: Limits { period, bytes: raw.delta_bytes },
+                retention,
+                verification,
+                deep: raw.verification_deep,
+                keys,
+                port,
+            }),
             _ => Err(faults),
         }
     }
+}
+
+fn port(name: &str, value: &Value) -> Result<u16, String> {
+    let port = value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    port.ok_or_else(|| format!("{name} {value} is no port: 1 to 65535 are"))
 }
 
 fn duration(name: &str, text: &str) -> Result<SignedDuration, String> {
@@ -151,16 +173,17 @@ mod tests {
         assert_eq!(job.limits, Limits { period: Duration::from_secs(20), bytes: 10_485_760 });
         assert_eq!(job.packing.compression, Compression::Zstd);
         assert_eq!(job.retention, Policy::default());
+        assert_eq!(job.port, 2383);
     }
 
     #[test]
     fn all_faults_are_told_together() {
         let job = r#"{"properties": {"store.url": "ftp://backups", "schedule": "never", "delta_period": "soon",
-            "delta_bytes": 0, "encryption.recipients": ["AGE-SECRET-KEY-1X"]}}"#;
+            "delta_bytes": 0, "backup_port": 99999, "encryption.recipients": ["AGE-SECRET-KEY-1X"]}}"#;
 
         let faults = Job::parse(job).unwrap_err();
 
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!faults.concat().contains("AGE-SECRET"), "{faults:?}");
     }
 }

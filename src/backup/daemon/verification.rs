@@ -1,4 +1,9 @@
-//! Reads the newest set back by a schedule, beside everything else: a backup that nobody has read is a hope.
+//! Reads the newest set back by a schedule, or restores it, beside everything else: a backup that nobody has read is a
+//! hope.
+
+mod deep;
+
+pub use deep::Deep;
 
 use std::time::Duration;
 
@@ -6,12 +11,14 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
 
+use self::deep::Outcome;
+use super::board::{Board, Work};
 use super::properties::Job;
 use super::{pause, span};
-use crate::backup::catalog::{catalog, load};
-use crate::backup::chain::{Point, choose};
+use crate::backup::catalog::{BackupSet, catalog, load};
+use crate::backup::chain::{Chain, Point, choose};
 use crate::backup::full::random;
-use crate::backup::manifest::Encryption;
+use crate::backup::manifest::{Encryption, Verification};
 use crate::backup::verify::{read_back, record, whole};
 use crate::journal;
 
@@ -19,7 +26,7 @@ use crate::journal;
 const LOOK_EVERY: Duration = Duration::from_hours(1);
 
 /// Verifies when it is time, until somebody wants it to end.
-pub(super) async fn by_schedule(job: &Job, mut quit: watch::Receiver<bool>) {
+pub(super) async fn by_schedule(job: &Job, board: &Board, deep: &Deep, mut quit: watch::Receiver<bool>) {
     let Some(schedule) = &job.verification else { return };
     let begun = Timestamp::now();
     // What has failed is not read again and again: the next time is behind that.
@@ -30,15 +37,13 @@ pub(super) async fn by_schedule(job: &Job, mut quit: watch::Receiver<bool>) {
             verified = last_verified(job) => schedule.due_after(verified.unwrap_or(tried).max(tried), now),
             _ = quit.changed() => return,
         };
+        board.note(|active| active.next_verification = Some(due));
         if due > now {
             pause(span(now, due).min(LOOK_EVERY), &mut quit).await;
             continue;
         }
         tried = now;
-        tokio::select! {
-            () = verify(job) => {}
-            _ = quit.changed() => return,
-        }
+        verify(job, board, deep, &mut quit).await;
     }
 }
 
@@ -48,18 +53,67 @@ async fn last_verified(job: &Job) -> Option<Timestamp> {
     catalog.sets.iter().filter_map(|entry| entry.verified.last().copied()).max()
 }
 
-async fn verify(job: &Job) {
-    match newest(job).await {
-        Ok(None) => {}
-        Ok(Some((set, revision, objects))) => {
-            journal::info("backup verified", &json!({"set": set, "revision": revision, "objects": objects}));
+/// Verifies the newest set, and says what came of it.
+async fn verify(job: &Job, board: &Board, deep: &Deep, quit: &mut watch::Receiver<bool>) {
+    let set = tokio::select! {
+        set = newest(job) => set,
+        _ = quit.changed() => return,
+    };
+    let outcome = match set {
+        Ok(None) => return,
+        Ok(Some(set)) => proven(job, board, deep, &whole(&set), quit).await,
+        Err(why) => Outcome::Failed(why),
+    };
+    match outcome {
+        Outcome::Sound(note) => {
+            journal::info(
+                "backup verified",
+                &json!({
+                    "set": note.set.as_str(),
+                    "revision": note.revision,
+                    "objects": note.objects,
+                    "deep": note.deep,
+                }),
+            );
+            board.note(|active| {
+                active.verified(&note);
+                active.sound = Some(true);
+            });
         }
-        Err(why) => journal::error("a backup could not be verified", &json!({"why": why})),
+        Outcome::Failed(why) => {
+            journal::error("a backup could not be verified", &json!({"why": why}));
+            board.failed(Work::Verification, &why);
+            board.note(|active| active.sound = Some(false));
+        }
+        Outcome::GivenUp => {}
     }
 }
 
-/// Reads the newest set back, and tells its name, how far it is proven and of how many objects; `None` if there is none.
-async fn newest(job: &Job) -> Result<Option<(String, i64, u64)>, String> {
+/// Restores a set if that is wanted and there is room for it, else reads it back.
+async fn proven(
+    job: &Job,
+    board: &Board,
+    deep: &Deep,
+    chain: &Chain,
+    quit: &mut watch::Receiver<bool>,
+) -> Outcome {
+    if job.deep {
+        match deep.room(chain) {
+            Ok(()) => return deep.verify(chain.set(), quit).await,
+            Err(why) => {
+                journal::warn("a backup is only read, not restored, to verify it", &json!({"why": why}));
+                board.failed(Work::Verification, &why);
+            }
+        }
+    }
+    tokio::select! {
+        read = read(job, chain) => read.map_or_else(Outcome::Failed, Outcome::Sound),
+        _ = quit.changed() => Outcome::GivenUp,
+    }
+}
+
+/// The newest set; `None` if there is none. One that cannot be opened here is an error.
+async fn newest(job: &Job) -> Result<Option<BackupSet>, String> {
     let catalog = catalog(&job.store).await.map_err(|error| error.to_string())?;
     if catalog.sets.is_empty() {
         return Ok(None);
@@ -71,12 +125,15 @@ async fn newest(job: &Job) -> Result<Option<(String, i64, u64)>, String> {
             entry.set()
         ));
     }
-    let set = load(&job.store, entry).await.map_err(|error| error.to_string())?;
+    load(&job.store, entry).await.map(Some).map_err(|error| error.to_string())
+}
+
+/// Reads a set back, and gives the note that it left in the store.
+async fn read(job: &Job, chain: &Chain) -> Result<Verification, String> {
     let verified =
-        read_back(&job.store, &whole(&set), &job.keys, |_, _| {}).await.map_err(|error| error.to_string())?;
+        read_back(&job.store, chain, &job.keys, |_, _| {}).await.map_err(|error| error.to_string())?;
     if let (true, Some(revision)) = (verified.is_sound(), verified.revision) {
-        record(&job.store, &verified, revision, random()).await.map_err(|error| error.to_string())?;
-        return Ok(Some((verified.set.to_string(), revision, verified.objects)));
+        return record(&job.store, &verified, revision, random()).await.map_err(|error| error.to_string());
     }
     let faults: Vec<String> =
         verified.faults.iter().map(|fault| format!("{}: {}", fault.object, fault.why)).collect();
@@ -97,17 +154,48 @@ mod tests {
         let job = Job::parse(&json!({"properties": {"store.url": url}}).to_string()).unwrap();
         let store = Store::open(&StoreConfig { url, ..StoreConfig::default() }).unwrap();
 
-        assert_eq!(newest(&job).await, Ok(None));
+        let (board, unused) = (Board::default(), Deep { job_config: "".into(), temporary_dir: "".into() });
+        board.active(Timestamp::now());
+        let (_keep, mut quit) = watch::channel(false);
+        let mut verified = async || {
+            verify(&job, &board, &unused, &mut quit).await;
+            let content = board.content();
+            let active = content.active.unwrap();
+            (active.sound, active.verification, content.last_failure.map(|failure| failure.why))
+        };
+
+        assert_eq!(verified().await, (None, None, None));
         assert_eq!(last_verified(&job).await, None);
 
         put_full(&store, &full(0, 10)).await;
-        let set = full(0, 10).set.to_string();
-        assert_eq!(newest(&job).await, Ok(Some((set, 10, 1))));
+        let (sound, note, _) = verified().await;
+        let note = note.unwrap();
+        assert_eq!((sound, note.set, note.revision, note.deep), (Some(true), full(0, 10).set, 10, false));
         assert!(last_verified(&job).await.is_some());
 
         let object = full(0, 10).object.name;
         std::fs::write(directory.path().join(&object), b"full 11").unwrap();
-        let told = newest(&job).await.unwrap_err();
-        assert!(told.contains(&object), "{told}");
+        let (sound, note, told) = verified().await;
+        assert_eq!((sound, note.unwrap().revision), (Some(false), 10));
+        assert!(told.unwrap().contains(&object));
+    }
+
+    /// A directory that cannot be measured has no room: the set is read all the same, and that is told.
+    #[tokio::test]
+    async fn without_room_to_restore_it_a_set_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", directory.path().display());
+        let properties = json!({"properties": {"store.url": url, "verification.deep": true}});
+        let job = Job::parse(&properties.to_string()).unwrap();
+        put_full(&job.store, &full(0, 10)).await;
+        let (board, none) = (Board::default(), Deep { job_config: "".into(), temporary_dir: "/none".into() });
+        board.active(Timestamp::now());
+        let (_keep, mut quit) = watch::channel(false);
+
+        verify(&job, &board, &none, &mut quit).await;
+
+        let content = board.content();
+        assert_eq!(content.active.unwrap().verification.map(|note| note.deep), Some(false));
+        assert!(content.last_failure.unwrap().why.contains("/none"));
     }
 }

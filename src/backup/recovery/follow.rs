@@ -91,7 +91,6 @@ impl Errand {
                 let (own, asked, again) = (&self.own, self.asked.as_str(), self.typed.again);
                 let follower = Follower { own, cluster, asked, again, now_unix_secs: unix_secs() };
                 match follower.offered(source, look) {
-                    Offered::Nothing => Ok(None),
                     Offered::Failed { request, why }
                         if left_behind != Some(request) || began.elapsed() >= STALE_FOR =>
                     {
@@ -102,7 +101,7 @@ impl Errand {
                         )
                         .into())
                     }
-                    Offered::Failed { .. } => Ok(None),
+                    Offered::Nothing | Offered::Failed { .. } => Ok(None),
                     offered => Ok(Some(offered)),
                 }
             })

@@ -53,7 +53,7 @@ pub(super) fn open(config: &StoreConfig) -> Result<Store, StoreError> {
         "az" => (built(azure(config, place)?.build().map(|store| Arc::new(store) as _))?, path),
         other => return Err(wrong(format!("there is no store of kind '{other}'"))),
     };
-    Ok(Store { inner, root: Path::from(root), url: url.to_owned() })
+    Ok(Store { inner, root: Path::from(root), url: url.to_owned(), meter: Arc::default() })
 }
 
 /// A property, and how a builder takes it.

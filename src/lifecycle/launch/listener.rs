@@ -6,23 +6,17 @@
 //!
 //! Why not the same port as etcd's metrics: it must answer when etcd cannot.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
 use rustls::{ClientConfig, ServerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::Notify;
 
 use super::links;
 use super::observe::unix_ms;
@@ -31,15 +25,10 @@ use super::readiness::Readiness;
 use super::records::{RestoreProgress, RestoreRequest};
 use super::standing::standing;
 use crate::job::lifetime::{self, Watched};
+use crate::job::listener::{self, Page, json_page, metrics_page, text_page};
 use crate::job::paths::Paths;
 use crate::journal;
 use crate::lifecycle::records;
-
-/// More connections than this wait in the kernel's queue: each costs memory the launcher promised not
-/// to use.
-const CONNECTIONS_MAX: usize = 64;
-/// A handshake or a request that takes longer is somebody else's problem.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long an instance that is about to join may take to answer; who asked waits longer.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
@@ -129,42 +118,12 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, doors: Doors) {
-    let acceptor = TlsAcceptor::from(tls);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Descriptors exhausted, usually: keep what is open working and try again.
-                journal::warn("the launcher's listener cannot accept", &json!({"error": error.to_string()}));
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-        };
-        let (acceptor, doors) = (acceptor.clone(), doors.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            // A refused handshake is the caller's to tell: it knows which certificate it showed.
-            let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
-            let service = service_fn(|request| answer(request, doors.clone()));
-            // A connection that breaks in the middle of a page has nobody left to be told.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-    }
+    listener::serve(listener, tls, "the launcher's", move |request| answer(request, doors.clone())).await;
 }
 
-async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, doors: Doors) -> Page {
     let Doors { board, readiness, news, as_peer, paths, certificates } = doors;
-    if request.method() != Method::GET {
-        return Ok(page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()));
-    }
-    Ok(match request.uri().path() {
+    match request.uri().path() {
         "/state" => {
             if request.uri().query() == Some("news") {
                 news.notify_one();
@@ -179,18 +138,17 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
         }
         "/config" => json_page(&board.content().configuration),
         "/metrics" => {
-            let text = board.content().metrics.clone() + &lifetime::metrics(&certificates.lifetimes());
-            page(StatusCode::OK, "text/plain; version=0.0.4", text)
+            metrics_page(board.content().metrics.clone() + &lifetime::metrics(&certificates.lifetimes()))
         }
         "/readyz" => match readiness.check().await {
-            Ok(()) => page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            Err(why) => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
+            Ok(()) => text_page(StatusCode::OK, "ok\n".to_owned()),
+            Err(why) => text_page(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
         "/standing" => {
             let looked = tokio::task::spawn_blocking(move || standing(&paths)).await;
             match looked.map_err(std::io::Error::other).flatten() {
                 Ok(standing) => json_page(&json!(standing)),
-                Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+                Err(error) => text_page(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             }
         }
         probe::PAGE => match request.uri().query().and_then(probe::question) {
@@ -205,14 +163,13 @@ async fn answer(request: Request<Incoming>, doors: Doors) -> Result<Response<Ful
                 let probed = Probed { outcome, at_unix_ms: unix_ms() };
                 json_page(&serde_json::to_value(probed).unwrap_or_default())
             }
-            None => page(StatusCode::BAD_REQUEST, "text/plain", "?instance=ID&url=URL\n".to_owned()),
+            None => text_page(StatusCode::BAD_REQUEST, "?instance=ID&url=URL\n".to_owned()),
         },
-        _ => page(
+        _ => text_page(
             StatusCode::NOT_FOUND,
-            "text/plain",
             "pages: /state /readyz /config /metrics /standing /probe\n".to_owned(),
         ),
-    })
+    }
 }
 
 /// What the restore errand has written on this disk.
@@ -230,21 +187,6 @@ fn restore_files(paths: &Paths) -> RestoreFiles {
         request: records::read(paths).unwrap_or_default(),
         progress: records::read(paths).unwrap_or_default(),
     }
-}
-
-fn json_page(value: &Value) -> Response<Full<Bytes>> {
-    let mut text = value.to_string();
-    text.push('\n');
-    page(StatusCode::OK, "application/json", text)
-}
-
-fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
-    response
 }
 
 #[cfg(test)]
