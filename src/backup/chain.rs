@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::catalog::{BackupSet, Catalog, Entry, continuous};
 use super::layout::{self, DeltaStem, SetId};
 use super::manifest::{Delta, Full};
+use crate::etcd::id::ClusterId;
 use crate::report::Complaint;
 
 /// Where a restore is to end.
@@ -129,6 +130,20 @@ pub enum NoChain {
         /// The others, and why not.
         newer: Vec<(SetId, String)>,
     },
+    /// The revision is one of a cluster that came before.
+    #[error(
+        "revision {wanted} is in set {chosen} of cluster {cluster}; the newest set is of cluster {newest}"
+    )]
+    OtherCluster {
+        /// What is wanted.
+        wanted: i64,
+        /// What would be taken.
+        chosen: SetId,
+        /// Whose it is.
+        cluster: ClusterId,
+        /// Whose the newest is.
+        newest: ClusterId,
+    },
     /// The oldest set is younger.
     #[error("no backup is as old as {wanted}: the first one was complete at {first}")]
     TooEarly {
@@ -160,6 +175,12 @@ impl NoChain {
                     "everything after it would be lost without a word; nothing was touched",
                     next,
                 );
+            }
+            Self::OtherCluster { chosen, .. } => {
+                let next =
+                    format!("if it is meant, say so: --set {chosen}; `etcd-backup list` shows the sets");
+                let why = "the same number is another state in another cluster; nothing was touched";
+                return Complaint::refused(self.to_string(), why, next);
             }
             Self::Nothing => {
                 "look whether the URL is the right one; `etcd-backup save` takes the first backup"
@@ -209,14 +230,27 @@ pub fn choose<'a>(sets: &'a [Entry], set: Option<&SetId>, point: Point) -> Resul
 }
 
 /// Refuses a set that was chosen only because newer ones are broken or cannot be read: whoever names no set means the
-/// newest. A revision is the same wherever it is.
+/// newest. A revision is the same wherever it is, as long as it is one cluster's.
 pub fn newest_or_named(
     catalog: &Catalog,
     chosen: &Entry,
     set: Option<&SetId>,
     point: Point,
 ) -> Result<(), NoChain> {
-    let (None, Point::Latest | Point::Time(_)) = (set, point) else { return Ok(()) };
+    if set.is_some() {
+        return Ok(());
+    }
+    if let Point::Revision(wanted) = point {
+        let (chosen_in, newest) =
+            (chosen.full.cluster.id, catalog.sets.first().map(|entry| entry.full.cluster.id));
+        return match newest {
+            Some(newest) if newest != chosen_in => {
+                let chosen = chosen.set().clone();
+                Err(NoChain::OtherCluster { wanted, chosen, cluster: chosen_in, newest })
+            }
+            _ => Ok(()),
+        };
+    }
     let broken = catalog.sets.iter().filter(|entry| fits(entry, point));
     let broken = broken.filter_map(|entry| Some((entry.set().clone(), entry.broken.clone()?)));
     // What cannot be read may have been complete by then if its name is of a time before.

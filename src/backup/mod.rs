@@ -29,7 +29,6 @@ pub mod manifest;
 pub mod prune;
 pub mod recovery;
 pub mod replay;
-pub mod resolve;
 pub mod retention;
 pub mod seal;
 pub mod store;

@@ -179,3 +179,17 @@ fn a_newer_set_that_cannot_be_used_is_never_passed_over_in_silence() {
         }
     }
 }
+
+#[test]
+fn a_revision_of_a_cluster_that_came_before_is_meant_only_by_name() {
+    let mut newer = entry(60, 30, &[]);
+    newer.full.cluster.id = "1234".parse().unwrap();
+    let catalog = Catalog { sets: vec![newer, entry(0, 10, &[])], unreadable: vec![], unfinished: vec![] };
+    let chosen = choose(&catalog.sets, None, Point::Revision(10)).unwrap();
+
+    let refused = newest_or_named(&catalog, chosen, None, Point::Revision(10)).unwrap_err();
+    assert!(refused.complaint().to_string().contains(&format!("--set {}", set(0))), "{refused}");
+    assert_eq!(newest_or_named(&catalog, chosen, Some(&set(0)), Point::Revision(10)), Ok(()));
+    let own = choose(&catalog.sets, None, Point::Revision(30)).unwrap();
+    assert_eq!(newest_or_named(&catalog, own, None, Point::Revision(30)), Ok(()));
+}
