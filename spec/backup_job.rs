@@ -72,6 +72,8 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
         property("store/path_style", "true"),
         property("schedule", "0 0 1 1 *"),
         property("delta_period", "100ms"),
+        property("defragmentation?/schedule", "'*/3 * * * * *'"),
+        property("defragmentation?/min_gain_bytes", "8388608"),
     ];
     fleet.add_ops_text("quick-backups.yml", &settings.concat());
     let mut fleet = fleet.deployed();
@@ -187,6 +189,30 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
     let three = fleet.ssh(&slugs[0], "etcdctl get three --print-value-only").succeeded().stdout;
     assert_eq!(three.trim(), "", "it goes back");
     fleet.ssh(&slugs[0], &format!("{backup} verify --deep")).succeeded();
+
+    // What was deleted and compacted goes back to the disks: one member after the other, none of them while it leads.
+    let fill = "for at in $(seq 16); do head -c 1000000 /dev/zero | tr '\\0' v | etcdctl put big-$at; done";
+    fleet.ssh(&slugs[0], &format!("{fill} && etcdctl del big- --prefix")).succeeded();
+    let last = written("five");
+    fleet.ssh(&slugs[0], &format!("etcdctl compact {last}")).succeeded();
+    let sizes = || -> Vec<u64> {
+        let answer = fleet.ssh(&slugs[0], "etcdctl endpoint status --cluster -w json").stdout;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let each = answer.as_array().cloned().unwrap_or_default();
+        each.iter().filter_map(|one| one["Status"]["dbSize"].as_u64()).collect()
+    };
+    eventually("every database is small again", || {
+        let sizes = sizes();
+        (sizes.len() == 3 && sizes.iter().all(|bytes| *bytes < 8 << 20)).then_some(())
+    });
+    let told: String = slugs.iter().map(|slug| log(slug)).collect();
+    let defragmented: Vec<Value> = told
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["msg"] == "member defragmented")
+        .collect();
+    assert_eq!(defragmented.len(), 3, "{defragmented:?}");
+    assert!(defragmented.iter().all(|line| line["leader"] == false), "{defragmented:?}");
 
     // A store that means nothing is told by pre-start, before anything is stopped.
     fleet.add_ops_text("wrong-store.yml", &property("store/url", "nowhere"));

@@ -115,6 +115,14 @@ impl Cluster {
         })
     }
 
+    /// When etcd takes no more, if it was deployed by job etcd: the property, or etcd's own 2 GiB.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        const ETCDS_OWN: u64 = 2 << 30;
+        self.deployment.as_ref()?;
+        let told = self.properties.get("quota_backend_bytes").and_then(Value::as_u64);
+        Some(told.filter(|bytes| *bytes > 0).unwrap_or(ETCDS_OWN))
+    }
+
     /// The one with these client URLs; certificates as etcdctl takes them.
     pub fn at(endpoints: &[ClientUrl], files: Option<&Files>) -> Result<Self, Complaint> {
         let secure = endpoints.iter().any(ClientUrl::is_https);

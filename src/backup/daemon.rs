@@ -3,6 +3,7 @@
 
 mod agenda;
 mod board;
+mod defragmentation;
 mod election;
 mod lag;
 mod page;
@@ -11,6 +12,7 @@ mod properties;
 mod schedule;
 mod verification;
 
+pub use defragmentation::{Defragmentation, MinGain};
 pub use pages::Pages;
 pub use properties::Job;
 pub use verification::Deep;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::timeout;
 
 use self::agenda::{Next, Observation, next};
@@ -59,6 +61,8 @@ struct Duty<'a> {
     job: &'a Job,
     cluster: &'a Cluster,
     board: &'a Board,
+    /// Held by who reads a snapshot and by who defragments.
+    alone: &'a Mutex<()>,
 }
 
 /// Runs until SIGTERM, and shows on its pages what it does.
@@ -71,7 +75,8 @@ pub async fn run(job: &Job, cluster: &Cluster, deep: &Deep, pages: Option<Pages>
     if let Err(error) = deep.clear() {
         journal::warn("what a verification left cannot be removed", &json!({"why": error.to_string()}));
     }
-    let duty = Duty { job, cluster, board: &board };
+    let alone = Mutex::new(());
+    let duty = Duty { job, cluster, board: &board, alone: &alone };
     loop {
         let lead = tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -83,8 +88,9 @@ pub async fn run(job: &Job, cluster: &Cluster, deep: &Deep, pages: Option<Pages>
         let (quit, quitting) = watch::channel(false);
         let verifying = verification::by_schedule(job, &board, deep, quitting.clone());
         let asking = ask_revisions(duty, quitting.clone());
+        let defragmenting = defragmentation::by_schedule(duty, quitting.clone());
         let mut work = std::pin::pin!(async {
-            tokio::join!(work(duty, quitting), verifying, asking);
+            tokio::join!(work(duty, quitting), verifying, asking, defragmenting);
         });
         // The work ends only when it is told to.
         let ends = tokio::select! {
@@ -160,7 +166,7 @@ struct Memory {
 
 /// Takes backups until somebody wants it to end.
 async fn work(duty: Duty<'_>, mut quit: watch::Receiver<bool>) {
-    let Duty { job, cluster: _, board } = duty;
+    let Duty { job, board, .. } = duty;
     let mut memory = Memory::default();
     while !*quit.borrow() {
         let looked = tokio::select! {
@@ -312,7 +318,7 @@ async fn show(duty: Duty<'_>, catalog: &Catalog, cluster: ClusterId, base: Optio
 }
 
 async fn remove(duty: Duty<'_>, catalog: &Catalog) {
-    let Duty { job, cluster: _, board } = duty;
+    let Duty { job, board, .. } = duty;
     let plan = prune::plan(catalog, &job.retention, Timestamp::now());
     let (sets, bytes) = plan.goes();
     if sets == 0 && bytes == 0 {
@@ -328,7 +334,7 @@ async fn remove(duty: Duty<'_>, catalog: &Catalog) {
 }
 
 fn following<'a>(duty: Duty<'a>, tell: &'a dyn Fn(&Told)) -> Following<'a> {
-    let Duty { job, cluster, board: _ } = duty;
+    let Duty { job, cluster, .. } = duty;
     Following { cluster, store: &job.store, packing: &job.packing, limits: job.limits, tell }
 }
 
@@ -354,7 +360,8 @@ fn tell(board: &Board, told: &Told) {
 /// Takes a full snapshot. The set before it is followed meanwhile and until it has what the new one begins with: so no
 /// revision lies between two sets.
 async fn take(duty: Duty<'_>, base: Option<Base>) -> Result<Full, FullError> {
-    let Duty { job, cluster, board } = duty;
+    let Duty { job, cluster, board, alone } = duty;
+    let _alone = alone.lock().await;
     let mut silent = |_, _| {};
     let taking = full::take(&job.store, &job.packing, cluster, full::random(), &mut silent);
     let Some(base) = base else {

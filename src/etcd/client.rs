@@ -19,6 +19,7 @@ use super::connect::{ConnectError, Target, connect, connect_plain};
 use super::id::{ClusterId, MemberId, PeerUrl};
 use super::member::Member;
 
+mod maintenance;
 pub mod snapshot;
 pub mod watch;
 
@@ -78,6 +79,9 @@ pub enum EtcdError {
     /// There is no such lease (any more).
     #[error("there is no such lease")]
     LeaseNotFound,
+    /// The database has reached its quota: nothing is taken that could make it larger.
+    #[error("the database of etcd is full")]
+    NoSpace,
     /// Anything else, in etcd's words.
     #[error("etcd answered: {0}")]
     Other(String),
@@ -118,6 +122,8 @@ impl EtcdError {
             Self::NoLearner
         } else if has("required revision has been compacted") {
             Self::Compacted(0)
+        } else if has("database space exceeded") {
+            Self::NoSpace
         } else if has("lease already exists") {
             Self::LeaseExists
         } else if has("requested lease not found") {
@@ -440,6 +446,10 @@ mod tests {
             EtcdError::BadTransferee
         );
         assert_eq!(of(Code::NotFound, "etcdserver: member not found"), EtcdError::MemberNotFound);
+        assert_eq!(
+            of(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            EtcdError::NoSpace
+        );
         assert!(matches!(of(Code::Unavailable, "etcdserver: no leader"), EtcdError::NoLeader(_)));
         assert!(matches!(of(Code::Unavailable, "etcdserver: leader changed"), EtcdError::NoLeader(_)));
         assert!(matches!(

@@ -27,11 +27,21 @@ pub(super) enum Work {
     Prune,
     /// Reading a set back.
     Verification,
+    /// Defragmenting members.
+    Defragmentation,
 }
 
 impl Work {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Election, Self::Look, Self::Full, Self::Delta, Self::Watch, Self::Prune, Self::Verification];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Election,
+        Self::Look,
+        Self::Full,
+        Self::Delta,
+        Self::Watch,
+        Self::Prune,
+        Self::Verification,
+        Self::Defragmentation,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -42,6 +52,7 @@ impl Work {
             Self::Watch => "watch",
             Self::Prune => "prune",
             Self::Verification => "verification",
+            Self::Defragmentation => "defragmentation",
         }
     }
 }
@@ -85,6 +96,15 @@ pub(super) struct LastVerification {
     pub(super) deep: bool,
 }
 
+/// The last run over the members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct LastDefragmentation {
+    pub(super) at: Timestamp,
+    /// How many were defragmented.
+    pub(super) members: usize,
+    pub(super) gained_bytes: u64,
+}
+
 /// What lies in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Holdings {
@@ -108,6 +128,8 @@ pub(super) struct Active {
     pub(super) lag: Lag,
     pub(super) next_full: Option<Timestamp>,
     pub(super) next_verification: Option<Timestamp>,
+    pub(super) defragmentation: Option<LastDefragmentation>,
+    pub(super) next_defragmentation: Option<Timestamp>,
 }
 
 impl Active {
@@ -124,6 +146,8 @@ impl Active {
             lag: Lag::default(),
             next_full: None,
             next_verification: None,
+            defragmentation: None,
+            next_defragmentation: None,
         }
     }
 
@@ -174,6 +198,8 @@ pub(super) struct Content {
     /// Since the start, by [`Work`].
     pub(super) failures: [u64; Work::ALL.len()],
     pub(super) last_failure: Option<Failure>,
+    /// By defragmentation, since the start.
+    pub(super) gained_bytes: u64,
 }
 
 /// What the pages show.
@@ -201,6 +227,11 @@ impl Board {
         if let Some(active) = &mut self.locked().active {
             noted(active);
         }
+    }
+
+    /// A member gave so much back to its disk.
+    pub(super) fn gained(&self, bytes: u64) {
+        self.locked().gained_bytes += bytes;
     }
 
     /// Something failed.

@@ -95,6 +95,12 @@ pub(super) fn metrics(content: &Content, requests: &Requests, now: Timestamp) ->
         "Bytes that went to the store since the start.",
         of_u64(requests.uploaded_bytes),
     );
+    page.one(
+        "etcd_backup_defragmented_bytes_total",
+        "counter",
+        "Bytes that members gave back to their disks since the start.",
+        of_u64(content.gained_bytes),
+    );
     page.0
 }
 
@@ -169,6 +175,11 @@ fn of_the_active(page: &mut Page, active: &Active, now: Timestamp) {
         active.next_full.map(seconds),
     );
     page.gauge(
+        "etcd_backup_last_defragmentation_timestamp_seconds",
+        "When the members were last looked through for free pages, in seconds since 1970.",
+        active.defragmentation.map(|last| seconds(last.at)),
+    );
+    page.gauge(
         "etcd_backup_store_sets",
         "How many sets are in the store.",
         active.holdings.map(|holdings| of_u64(holdings.sets as u64)),
@@ -194,9 +205,18 @@ pub(super) fn state(content: &Content, instance: &str, store: &str, now: Timesta
         "active": {"instance": instance, "since": active.since},
         "cluster_id": active.cluster,
         "member": active.member,
-        "last": {"full": active.full, "delta": active.delta, "verification": active.verification},
+        "last": {
+            "full": active.full,
+            "delta": active.delta,
+            "verification": active.verification,
+            "defragmentation": active.defragmentation,
+        },
         "lag": {"seconds": active.lag.seconds(now), "revisions": active.lag.revisions()},
-        "next": {"full": active.next_full, "verification": active.next_verification},
+        "next": {
+            "full": active.next_full,
+            "verification": active.next_verification,
+            "defragmentation": active.next_defragmentation,
+        },
         "holds": active.holdings,
     });
     if let Value::Object(more) = more {
@@ -211,7 +231,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::backup::daemon::board::{Board, Holdings};
+    use crate::backup::daemon::board::{Board, Holdings, LastDefragmentation};
     use crate::backup::fixture::{delta, full, minute, set};
     use crate::backup::manifest::{VERSION, Verification};
     use crate::etcd::id::ClusterId;
@@ -239,6 +259,9 @@ pub(super) mod tests {
             active.holdings = Some(Holdings { sets: 1, bytes: 14 });
             active.next_full = Some(minute(60));
             active.next_verification = Some(minute(120));
+            active.defragmentation =
+                Some(LastDefragmentation { at: minute(1), members: 3, gained_bytes: 4_096 });
+            active.next_defragmentation = Some(minute(180));
         });
         board.failed(Work::Delta, "the store is away");
         let mut content = board.content();

@@ -7,6 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::defragmentation::{Defragmentation, MinGain};
 use super::schedule::Schedule;
 use crate::backup::codec::{Keys, Packing, Recipients};
 use crate::backup::config::JobStore;
@@ -35,6 +36,8 @@ pub struct Job {
     pub verification: Option<Schedule>,
     /// Whether it is restored for that.
     pub deep: bool,
+    /// When members are defragmented; never, if there is none.
+    pub defragmentation: Option<Defragmentation>,
     /// What opens encrypted objects.
     pub keys: Keys,
     /// Where its pages are.
@@ -56,6 +59,12 @@ struct Raw {
     verification_schedule: String,
     #[serde(rename = "verification.deep")]
     verification_deep: bool,
+    #[serde(rename = "defragmentation.schedule")]
+    defragmentation_schedule: String,
+    #[serde(rename = "defragmentation.min_gain_percent")]
+    defragmentation_min_gain_percent: u8,
+    #[serde(rename = "defragmentation.min_gain_bytes")]
+    defragmentation_min_gain_bytes: u64,
     backup_port: Value,
 }
 
@@ -71,6 +80,9 @@ impl Default for Raw {
             upload_bytes_per_second: None,
             verification_schedule: "30 3 * * *".to_owned(),
             verification_deep: false,
+            defragmentation_schedule: String::new(),
+            defragmentation_min_gain_percent: 45,
+            defragmentation_min_gain_bytes: 100 << 20,
             backup_port: 2383.into(),
         }
     }
@@ -108,13 +120,22 @@ impl Job {
             "" => Some(None),
             cron => timed("verification.schedule", cron).map(Some),
         };
+        let defragmentation = match raw.defragmentation_schedule.as_str() {
+            "" => Some(None),
+            cron => timed("defragmentation.schedule", cron).map(Some),
+        };
+        let percent = raw.defragmentation_min_gain_percent;
+        if percent > 100 {
+            fault(format!("defragmentation.min_gain_percent {percent} is more than 100"));
+        }
+        let least = MinGain { percent, bytes: raw.defragmentation_min_gain_bytes };
         let period = duration("delta_period", &raw.delta_period).map_err(&mut fault).ok();
         let period = period.and_then(|period| Duration::try_from(period).ok());
         let port = port("backup_port", &raw.backup_port).map_err(&mut fault).ok();
         if !(1..=DELTA_BYTES_MAX).contains(&raw.delta_bytes) {
             fault(format!("delta_bytes {} is not between 1 and {DELTA_BYTES_MAX}", raw.delta_bytes));
         }
-        let known = (store, recipients, keys, schedule, verification, period, port);
+        let known = (store, recipients, keys, schedule, verification, defragmentation, period, port);
         match known {
             (
                 Some(store),
@@ -122,6 +143,7 @@ impl Job {
                 Some(keys),
                 Some(schedule),
                 Some(verification),
+                Some(defragmentation),
                 Some(period),
                 Some(port),
             ) if faults.is_empty() => Ok(Self {
@@ -136,6 +158,7 @@ impl Job {
                 retention,
                 verification,
                 deep: raw.verification_deep,
+                defragmentation: defragmentation.map(|schedule| Defragmentation { schedule, least }),
                 keys,
                 port,
             }),
