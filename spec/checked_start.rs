@@ -173,7 +173,7 @@ fn a_damaged_single_member_is_refused_with_the_way_out_and_goes_on_once_its_file
         &[
             "the data cannot be used: member/snap/db",
             &format!("page {page}"),
-            "etcdutl",
+            "etcd-backup restore-cluster",
             "etcd-datadir validate --mode full",
         ],
     );
