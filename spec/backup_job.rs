@@ -11,7 +11,6 @@ mod support;
 #[allow(dead_code, reason = "not each kind of fault is tried here")]
 mod wire;
 
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -170,15 +169,7 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
     let before = written("three") - 1;
     reaches(before + 1);
     let restore = format!("{backup} restore-cluster --to {before} --bump-revision 1000");
-    let running: Vec<_> = slugs
-        .iter()
-        .map(|slug| {
-            let mut one = fleet.command(&["ssh", slug, "-c", &restore]);
-            one.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
-    for one in running {
-        let answer = Answer::of(&one.wait_with_output().unwrap());
+    for answer in fleet.ssh_all(&slugs, &restore) {
         assert_eq!(answer.code, 0, "{}\n{}", answer.text(), fleet.log_tails());
     }
     let after = written("four");

@@ -7,8 +7,6 @@
 
 mod support;
 
-use std::process::Stdio;
-
 use support::fleet::{Answer, Fleet};
 use support::load::write_once;
 
@@ -22,29 +20,19 @@ fn script(name: &str) -> String {
     )
 }
 
-/// Runs it on all instances at once.
-fn everywhere(fleet: &Fleet, slugs: &[String], command: &str) -> Vec<Answer> {
-    let run = |slug: &String| {
-        let mut one = fleet.command(&["ssh", slug, "-c", command]);
-        one.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let running: Vec<_> = slugs.iter().map(run).collect();
-    running.into_iter().map(|one| Answer::of(&one.wait_with_output().unwrap())).collect()
-}
-
 /// A backup as BBR takes it: the tar of the bootstrap instance's artifact, its checksums compared.
 fn back_up(fleet: &Fleet, slugs: &[String], tar: &str) {
-    for answer in everywhere(fleet, slugs, &script("metadata")) {
+    for answer in fleet.ssh_all(slugs, &script("metadata")) {
         assert_eq!((answer.code, answer.stdout.trim()), (0, "---"), "{}", answer.text());
     }
-    for answer in everywhere(fleet, slugs, &format!("mkdir -p {ARTIFACT}")) {
+    for answer in fleet.ssh_all(slugs, &format!("mkdir -p {ARTIFACT}")) {
         answer.succeeded();
     }
-    for answer in everywhere(fleet, slugs, &script("backup")) {
+    for answer in fleet.ssh_all(slugs, &script("backup")) {
         answer.succeeded();
     }
     let sums = format!("cd {ARTIFACT} && find . -type f | xargs sha256sum | sort");
-    let saved: Vec<Answer> = everywhere(fleet, slugs, &sums);
+    let saved: Vec<Answer> = fleet.ssh_all(slugs, &sums);
     let with_files: Vec<usize> = (0..slugs.len()).filter(|at| saved[*at].stdout.contains("./")).collect();
     assert_eq!(with_files.len(), 1, "one instance saves, the others leave an empty directory");
     let here = &slugs[with_files[0]];
@@ -56,13 +44,13 @@ fn back_up(fleet: &Fleet, slugs: &[String], tar: &str) {
 }
 
 fn upload(fleet: &Fleet, slugs: &[String], tar: &str) {
-    for answer in everywhere(fleet, slugs, &format!("mkdir -p {ARTIFACT} && tar -C {ARTIFACT} -xf {tar}")) {
+    for answer in fleet.ssh_all(slugs, &format!("mkdir -p {ARTIFACT} && tar -C {ARTIFACT} -xf {tar}")) {
         answer.succeeded();
     }
 }
 
 fn clean_up(fleet: &Fleet, slugs: &[String]) {
-    for answer in everywhere(fleet, slugs, "rm -rf /var/vcap/store/bbr-backup") {
+    for answer in fleet.ssh_all(slugs, "rm -rf /var/vcap/store/bbr-backup") {
         answer.succeeded();
     }
 }
@@ -145,7 +133,7 @@ fn bbr_takes_the_cluster_back_in_any_order_and_a_broken_artifact_changes_nothing
     fleet.whole_from(&slugs[0], 3);
     assert_eq!(get(&fleet, &slugs[1], "lost"), "1");
     // An unlock once more changes nothing.
-    for answer in everywhere(&fleet, &slugs, &script("post-restore-unlock")) {
+    for answer in fleet.ssh_all(&slugs, &script("post-restore-unlock")) {
         answer.succeeded();
     }
 }

@@ -14,22 +14,12 @@ use std::process::Stdio;
 
 use etcd_release::lifecycle::launch::decide::step::Step;
 use serde_json::Value;
-use support::fleet::{Answer, Fleet};
+use support::fleet::Fleet;
 use support::load::write_once;
 
 const BOOTSTRAP: &str = "bootstrap.yml";
 const SINGLE: &str = "single-node.yml";
 const BACKUP: &str = "/var/vcap/jobs/etcd/bin/etcd-backup";
-
-/// Runs a command on all instances at once, as `bosh ssh` does; their answers in the order of the slugs.
-fn on_all(fleet: &Fleet, slugs: &[String], command: &str) -> Vec<Answer> {
-    let run = |slug: &String| {
-        let mut one = fleet.command(&["ssh", slug, "-c", command]);
-        one.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let running: Vec<_> = slugs.iter().map(run).collect();
-    running.into_iter().map(|one| Answer::of(&one.wait_with_output().unwrap())).collect()
-}
 
 fn get(fleet: &Fleet, slug: &str, key: &str) -> String {
     let answer = fleet.ssh(slug, &format!("etcdctl get {key} --print-value-only")).succeeded();
@@ -70,7 +60,7 @@ fn a_whole_cluster_goes_back_to_a_backup_and_every_member_joins_it() {
     assert!(refused.stderr.contains("nothing was changed"), "{}", refused.text());
     assert_eq!(fleet.whole_from(&slugs[0], 3)["cluster_id"], before["cluster_id"]);
 
-    for answer in on_all(&fleet, &slugs, &format!("{restore} --to latest")) {
+    for answer in fleet.ssh_all(&slugs, &format!("{restore} --to latest")) {
         assert_eq!(answer.code, 0, "{}\n{}", answer.text(), fleet.log_tails());
     }
 
@@ -84,7 +74,7 @@ fn a_whole_cluster_goes_back_to_a_backup_and_every_member_joins_it() {
     }
     // A second run has nothing to do, and says so; no member stops for it.
     assert!(write_once(&fleet, "since", "1"));
-    let again = on_all(&fleet, &slugs, &format!("{restore} --to latest"));
+    let again = fleet.ssh_all(&slugs, &format!("{restore} --to latest"));
     assert!(again.iter().all(|answer| answer.code == 0), "{}", again[0].text());
     assert!(again.iter().any(|answer| answer.stdout.contains("has restored")), "{}", again[0].text());
     assert_eq!(get(&fleet, &slugs[0], "since"), "1");

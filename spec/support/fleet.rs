@@ -29,7 +29,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn of(output: &Output) -> Self {
+    fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -255,6 +255,17 @@ impl Fleet {
     /// Runs a command on an instance, as `bosh ssh` would.
     pub fn ssh(&self, slug: &str, command: &str) -> Answer {
         self.cli(&["ssh", slug, "-c", command])
+    }
+
+    /// Runs a command on all these instances at once, as `bosh ssh` does; their answers in the same order.
+    pub fn ssh_all(&self, slugs: &[String], command: &str) -> Vec<Answer> {
+        let run = |slug: &String| {
+            let mut one = self.command(&["ssh", slug, "-c", command]);
+            one.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start etcd-local")
+        };
+        let running: Vec<_> = slugs.iter().map(run).collect();
+        let ended = |one: std::process::Child| one.wait_with_output().expect("wait for etcd-local");
+        running.into_iter().map(|one| Answer::of(&ended(one))).collect()
     }
 
     /// The rows of `etcd-local --json instances --details`.

@@ -148,7 +148,7 @@ impl Errand {
             return self.say("no restore has begun: nothing changes");
         };
         let own = looks.get(&self.own).and_then(|look| look.as_ref().ok());
-        let is_in = |look: &Look| look.state.cluster_id == Some(request.cluster_id);
+        let is_in = |look: &Look| look.is_in(request.cluster_id);
         if request.source != self.own && request.members.contains_key(&self.own) && !own.is_some_and(is_in) {
             self.say(&format!("stopping for request {}: {}", request.id, request.point))?;
             self.leave(&request).await?;

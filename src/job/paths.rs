@@ -40,6 +40,11 @@ impl Paths {
         self.wal_dir.as_deref()
     }
 
+    /// The directory of the write-ahead log, wherever it lies.
+    pub fn log_dir(&self) -> PathBuf {
+        self.wal_dir.clone().unwrap_or_else(|| self.data_dir().join("member/wal"))
+    }
+
     /// etcd's data directory, which is the job's directory on the persistent disk.
     pub fn data_dir(&self) -> PathBuf {
         self.root.join("store/etcd")

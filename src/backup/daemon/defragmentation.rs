@@ -151,7 +151,14 @@ impl<'a> Turn<'a> {
                     let voter = seen.voters.iter().find(|voter| voter.id == id);
                     let name = voter.map(|voter| voter.name.clone()).unwrap_or_default();
                     done.members.insert(id);
-                    done.gained_bytes += self.one(connected(id)?, &name).await?;
+                    match self.one(connected(id)?, &name).await {
+                        Ok(gained) => done.gained_bytes += gained,
+                        Err(why) => {
+                            // The member may still be at it: the mutex is left to run out.
+                            self.held = None;
+                            return Err(why);
+                        }
+                    }
                 }
             }
         }

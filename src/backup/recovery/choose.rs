@@ -88,7 +88,7 @@ pub fn source(looks: &Looks, wanted: Wanted, asked: &str, again: bool) -> Result
     let begun = |(instance, look): &&(&InstanceId, &Look)| {
         let mine = look.files.request.as_ref().filter(|request| request.source == **instance);
         mine.is_some_and(|request| {
-            let done = look.state.restored.as_ref().is_some_and(|restored| restored.request == request.id);
+            let done = look.has_restored(request.id);
             let counts = look.state.restore_request == Some(request.id);
             request.asked == asked && (counts || done && !again && !is_over(request))
         })

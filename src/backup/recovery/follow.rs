@@ -55,7 +55,7 @@ impl Follower<'_> {
                 && request.expires_unix_secs > self.now_unix_secs
         });
         if let Some(request) = request {
-            let done = look.state.restored.as_ref().is_some_and(|restored| restored.request == request.id);
+            let done = look.has_restored(request.id);
             let is_here = self.cluster == Some(request.cluster_id);
             let is_asked = request.members.contains_key(self.own);
             match (is_here, done, is_asked) {
@@ -122,8 +122,7 @@ impl Errand {
         };
         let what = format!("waiting to join cluster {}", request.cluster_id);
         self.wait_for(&self.own, &what, |look| {
-            let here = look.state.cluster_id == Some(request.cluster_id);
-            Ok((here && look.ready).then_some(()))
+            Ok((look.is_in(request.cluster_id) && look.ready).then_some(()))
         })
         .await?;
         self.say(&format!("serves as a member of cluster {}", request.cluster_id))

@@ -48,8 +48,7 @@ impl Errand {
         };
         let what = format!("waiting until {} is restored", request.point);
         self.wait_for(&self.own, &what, |look| {
-            let done = look.state.restored.as_ref().is_some_and(|restored| restored.request == request.id);
-            Ok((done && look.ready).then_some(()))
+            Ok((look.has_restored(request.id) && look.ready).then_some(()))
         })
         .await?;
         self.say(&format!("cluster {} serves: {}", request.cluster_id, request.point))?;
@@ -64,8 +63,7 @@ impl Errand {
             return None;
         }
         let left = request.expires_unix_secs.saturating_sub(unix_secs());
-        let done = own.state.restored.as_ref().is_some_and(|restored| restored.request == request.id);
-        if done {
+        if own.has_restored(request.id) {
             return (left > 0 && !self.typed.again).then(|| (request.clone(), true));
         }
         let ready = Ready::of(&self.paths, request.id);
@@ -234,8 +232,7 @@ impl Errand {
         for instance in request.members.keys().filter(|instance| **instance != self.own) {
             let what = format!("waiting until {instance} has joined cluster {}", request.cluster_id);
             self.wait_for(instance, &what, |look| {
-                let here = look.state.cluster_id == Some(request.cluster_id);
-                Ok((here && look.ready).then_some(()))
+                Ok((look.is_in(request.cluster_id) && look.ready).then_some(()))
             })
             .await?;
         }

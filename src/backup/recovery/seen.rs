@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::PAGE_LIMIT;
 use super::choose::Wanted;
 use crate::etcd::connect::Target;
+use crate::etcd::id::ClusterId;
 use crate::job::config::{JobConfig, Peer};
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::launch::attestation::{InstanceId, PeerState};
@@ -31,6 +33,18 @@ pub struct Look {
     pub ready: bool,
     /// How far its disk is, if that was asked for and there is data.
     pub standing: Option<Standing>,
+}
+
+impl Look {
+    /// Whether it has carried out this request, as its source.
+    pub(super) fn has_restored(&self, request: Uuid) -> bool {
+        self.state.restored.as_ref().is_some_and(|restored| restored.request == request)
+    }
+
+    /// Whether its disk is of this cluster.
+    pub(super) fn is_in(&self, cluster: ClusterId) -> bool {
+        self.state.cluster_id == Some(cluster)
+    }
 }
 
 /// What all of them say; the reason, of those that do not answer.

@@ -197,7 +197,12 @@ impl Actor<'_> {
             Step::MemberAdd => return Ok(self.add(seen, carried).await),
             // What is there is the new data, or half of it.
             Step::MoveAside | Step::RetireRecords if self.places(plan) => {}
-            Step::MoveAside => return self.move_aside(plan, carried),
+            Step::MoveAside => {
+                if let Ok(request) = request(plan) {
+                    restoring::expect_ready(self.paths, request)?;
+                }
+                return self.move_aside(plan, carried);
+            }
             Step::Validate => return self.validate(plan).await,
             Step::SeedData => match plan {
                 Plan::Bootstrap(bootstrap) => return seed(bootstrap, self.paths),

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,9 +204,7 @@ impl Observer<'_> {
         if arrived || reads_old_requests(self.binary) {
             return Ok(None);
         }
-        let log =
-            self.paths.wal_dir().map_or_else(|| self.paths.data_dir().join("member/wal"), Path::to_path_buf);
-        datadir::wal::old_request(&datadir::wal::Log::open(&log)?)
+        datadir::wal::old_request(&datadir::wal::Log::open(&self.paths.log_dir())?)
     }
 
     fn ask_etcd(

@@ -66,18 +66,24 @@ impl Ready {
     }
 }
 
+/// Refuses to begin without the data: nothing may be moved aside for what is not there.
+pub fn expect_ready(paths: &Paths, request: &RestoreRequest) -> Result<(), Complaint> {
+    let ready = Ready::of(paths, request.id);
+    if ready.is_being_placed() || ready.is_whole(paths) {
+        return Ok(());
+    }
+    Err(Complaint::failed(
+        format!("the data of restore {} is not in {}", request.id, ready.directory().display()),
+        "there is nothing to put in the place of the old data, which was not touched",
+        "run errand restore again: it makes the data anew",
+    ))
+}
+
 /// Puts the data of a request where etcd will look for it. Safe to repeat after a death at any place.
 pub fn place(paths: &Paths, request: &RestoreRequest) -> anyhow::Result<()> {
     let ready = Ready::of(paths, request.id);
+    expect_ready(paths, request)?;
     if !ready.is_being_placed() {
-        if !ready.is_whole(paths) {
-            return Err(Complaint::failed(
-                format!("the data of restore {} is not in {}", request.id, ready.directory().display()),
-                "there is nothing to put in the place of the old data, which was moved aside at most",
-                "run errand restore again: it makes the data anew",
-            )
-            .into());
-        }
         atomic_file::write(&ready.mark(), b"", 0o600)?;
     }
     // The log first: a member that is in place without one would count as damaged.

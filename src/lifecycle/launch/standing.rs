@@ -2,7 +2,6 @@
 //! (docs/contract.md#survivors).
 
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +26,7 @@ pub struct Standing {
 /// writing in this moment may not be counted yet.
 pub fn standing(paths: &Paths) -> io::Result<Option<Standing>> {
     let Found::Data(identity) = classify(&paths.data_dir(), paths.wal_dir())? else { return Ok(None) };
-    let directory = paths.wal_dir().map_or_else(|| paths.data_dir().join("member/wal"), Path::to_path_buf);
-    let summary = summarise(&Log::open(&directory)?)?;
+    let summary = summarise(&Log::open(&paths.log_dir())?)?;
     if !matches!(summary.tail, Tail::Clean { .. } | Tail::Torn { .. }) {
         return Ok(None);
     }
