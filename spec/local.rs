@@ -416,3 +416,14 @@ fn a_second_command_waits_and_is_told_who_works() {
     assert!(first.wait().unwrap().success());
     assert_eq!(lab.recorders(), 1);
 }
+
+/// A cron job, a CI runner and `env -i` have no locale; templates are read as a Director reads them all the same.
+#[test]
+fn the_callers_locale_changes_nothing() {
+    let lab = Lab::new().instances(1);
+
+    let output = lab.deploy_command(&[]).env_remove("LANG").env("LC_ALL", "C").output().unwrap();
+
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(lab.recorders(), 1);
+}

@@ -140,6 +140,7 @@ fn bound(spec: &Value, written: &Value) -> Value {
 fn ruby(request: &Value) -> Vec<String> {
     let mut child = Command::new("ruby")
         .args(["-E", "UTF-8:UTF-8", "-e", CONTEXT])
+        .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

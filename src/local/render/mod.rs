@@ -255,7 +255,8 @@ fn ask(ruby: &Path, requests: &[&InstanceRequest<'_>]) -> Result<Vec<Vec<JobAnsw
     // No gems: templates may rely on Ruby's standard library only, and it starts in half the time. The
     // other two add guesses and source lines to error texts, which a Director does not.
     command.args(["--disable=gems,did_you_mean,error_highlight", "-E", "UTF-8:UTF-8", "-e", CONTEXT]);
-    command.env_remove("RUBYOPT").env_remove("RUBYLIB");
+    // `-E` is about what is read and written; in which encoding the program itself is, Ruby takes from the locale.
+    command.env_remove("RUBYOPT").env_remove("RUBYLIB").env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| no_ruby(ruby, error))?;
     let request = serde_json::to_vec(requests).context("write the request for Ruby")?;
