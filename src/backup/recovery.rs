@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use uuid::Uuid;
 
 use self::choose::{Wanted, source};
 use self::seen::{Look, Looks};
@@ -295,24 +294,6 @@ fn own_all(path: &Path) -> Result<()> {
     if fs::symlink_metadata(path)?.is_dir() {
         for entry in fs::read_dir(path)? {
             own_all(&entry?.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// What other runs left ready and nobody put in place; copies only.
-fn remove_left_overs(paths: &Paths, keep: Uuid) -> Result<()> {
-    let entries = match fs::read_dir(paths.restoring()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.context("list what other runs left")?,
-    };
-    for entry in entries {
-        let entry = entry.context("list what other runs left")?;
-        let id: Option<Uuid> = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(id) = id.filter(|id| *id != keep) else { continue };
-        let ready = crate::lifecycle::launch::restoring::Ready::of(paths, id);
-        if !ready.is_being_placed() {
-            fs::remove_dir_all(ready.directory()).context("remove what another run left")?;
         }
     }
     Ok(())

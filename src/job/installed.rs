@@ -19,6 +19,9 @@ use crate::etcd::{binary, flags, process};
 /// Everything that is asked and not there.
 pub fn faults(paths: &Paths, properties: &Properties) -> anyhow::Result<Vec<Fault>> {
     let mut faults = token_keys(paths, properties);
+    if properties.auto_restore && !paths.backup_job_json().exists() {
+        faults.push(no_backup_job());
+    }
     let line = properties.etcd_version;
     let etcd = binary::path(paths, line);
     let version: EtcdVersion = match process::version(&etcd) {
@@ -40,6 +43,15 @@ pub fn faults(paths: &Paths, properties: &Properties) -> anyhow::Result<Vec<Faul
         faults.extend(honoured::unknown_settings(properties, version, &known));
     }
     Ok(faults)
+}
+
+fn no_backup_job() -> Fault {
+    Fault {
+        name: "auto_restore".to_owned(),
+        value: "true".to_owned(),
+        rule: "needs job etcd-backup, which is not on this VM and knows where backups are".to_owned(),
+        example: "deploy with operations/backup.yml, which adds it".to_owned(),
+    }
 }
 
 fn no_package(line: ReleaseLine) -> Fault {

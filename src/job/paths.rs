@@ -175,6 +175,16 @@ impl Paths {
         self.root.join("packages/etcd-tools/bin/etcd-datadir")
     }
 
+    /// The binary that reads backups.
+    pub fn backup_tool(&self) -> PathBuf {
+        self.root.join("packages/etcd-tools/bin/etcd-backup")
+    }
+
+    /// The properties of job `etcd-backup` on the same VM; bpm shows them to this job if they are there.
+    pub fn backup_job_json(&self) -> PathBuf {
+        self.root.join("jobs/etcd-backup/config/job.json")
+    }
+
     /// The root itself.
     pub fn root(&self) -> &Path {
         &self.root

@@ -13,6 +13,7 @@ use crate::backup::chain::Point;
 use crate::backup::layout::SetId;
 use crate::backup::recovery::{Errand, From, Typed};
 use crate::lifecycle::block_on;
+use crate::lifecycle::launch::bring::BUMP;
 use crate::report::{Complaint, Exit};
 
 /// Where the errand has its properties.
@@ -34,7 +35,7 @@ pub(in crate::backup) struct Args {
     #[command(flatten)]
     place: Place,
     /// Raise the revision by this much and mark everything before as compacted, so that watchers notice; 0: leave it
-    #[arg(long, value_name = "N", default_value_t = 1_000_000_000)]
+    #[arg(long, value_name = "N", default_value_t = BUMP)]
     bump_revision: u64,
     /// How long the request counts, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(600..))]

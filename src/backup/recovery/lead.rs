@@ -1,8 +1,7 @@
 //! The source: it makes the data, asks the others to stop, and lets its launcher put the data in place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -10,13 +9,14 @@ use uuid::Uuid;
 
 use super::choose::{replaced, set};
 use super::seen::{Look, Looks};
-use super::{Errand, From, own_all, remove_left_overs};
+use super::{Errand, From, own_all};
 use crate::datadir::membership::Membership;
 use crate::datadir::validate::validate;
 use crate::datadir::verdict::{Mode, Verdict};
 use crate::etcd::client::EtcdClient;
 use crate::job::reach;
 use crate::lifecycle::launch::attestation::InstanceId;
+use crate::lifecycle::launch::bring::{Founder, Making, room};
 use crate::lifecycle::launch::observe::unix_secs;
 use crate::lifecycle::launch::records::{RECORD_VERSION, RestorePhase, RestoreProgress, RestoreRequest};
 use crate::lifecycle::launch::restoring::Ready;
@@ -84,13 +84,7 @@ impl Errand {
         let prepared = async {
             let members =
                 set(looks, &urls, self.typed.despite_silence).map_err(|refused| refused.complaint())?;
-            let url = BTreeSet::from([self.job.own().peer_url.clone()]);
-            let name = &self.job.name;
-            // Random: no disk of any older cluster can ever take itself for a member of this one.
-            let token = format!("{}-restored-{}", self.job.spec.deployment, Uuid::new_v4());
-            let membership =
-                Membership::found(&BTreeMap::from([(name.clone(), url.clone())]), &token, name, &url)
-                    .map_err(|unfit| unfit.complaint())?;
+            let (membership, token) = Founder::of(&self.job).found()?;
             let ready = self.room(id)?;
             let mut replaces = replaced(looks);
             replaces.remove(&membership.cluster_id());
@@ -154,11 +148,9 @@ impl Errand {
 
     /// An empty directory for the data, on the disk it is for.
     fn room(&self, id: Uuid) -> Result<Ready> {
-        remove_left_overs(&self.paths, id)?;
-        let ready = Ready::of(&self.paths, id);
-        for directory in [self.paths.restoring(), ready.directory().to_path_buf()] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-            vcap::own(&directory)?;
+        let ready = room(&self.paths, id)?;
+        for directory in [&self.paths.restoring(), ready.directory()] {
+            vcap::own(directory)?;
         }
         Ok(ready)
     }
@@ -166,28 +158,20 @@ impl Errand {
     /// Lets `etcd-backup restore` do it: with everything it proves, and the words it refuses with.
     async fn make_of_backup(&self, ready: &Ready, membership: &Membership, token: &str) -> Result<String> {
         let From::Backup { to, set, store } = &self.typed.from else { bail!("this comes from no store") };
-        let founder = membership.own();
-        let url = self.job.own().peer_url.to_string();
+        let making = Making {
+            membership,
+            token,
+            peer_url: &self.job.own().peer_url,
+            ready,
+            wal_dir: ready.own_wal_dir(&self.paths),
+            bump: self.typed.bump,
+        };
         let mut command = tokio::process::Command::new("/proc/self/exe");
         command.arg("restore").args(store).args(["--to", &to.to_string()]);
         if let Some(set) = set {
             command.args(["--set", &set.to_string()]);
         }
-        command.args([
-            "--initial-cluster",
-            &format!("{}={url}", founder.name),
-            "--name",
-            &founder.name.to_string(),
-        ]);
-        command.args(["--initial-advertise-peer-urls", &url, "--initial-cluster-token", token]);
-        command.arg("--data-dir").arg(ready.data_dir());
-        if let Some(wal_dir) = ready.own_wal_dir(&self.paths) {
-            command.arg("--wal-dir").arg(wal_dir);
-        }
-        if let Some(bump) = self.typed.bump {
-            command.args(["--bump-revision", &bump.to_string(), "--mark-compacted"]);
-        }
-        command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.args(making.flags()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let output = command.spawn().context("start etcd-backup restore")?.wait_with_output().await?;
         if !output.status.success() {
             // It has said why on stderr.
@@ -201,13 +185,7 @@ impl Errand {
             )
             .into());
         }
-        let told: serde_json::Value =
-            serde_json::from_slice(&output.stdout).context("read what was restored")?;
-        if told["cluster_id"] != serde_json::json!(membership.cluster_id()) {
-            bail!("etcd-backup restore made cluster {}, not {}", told["cluster_id"], membership.cluster_id());
-        }
-        let raised = told["raised_from"].as_i64().or(told["revision"].as_i64()).unwrap_or_default();
-        Ok(format!("set {} up to revision {raised}", told["set"].as_str().unwrap_or_default()))
+        making.point(&output.stdout)
     }
 
     /// Makes nothing of data that is not sound.

@@ -9,8 +9,9 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::aside;
+use super::bring::{Founder, bring};
 use super::configuration::{Initial, configuration};
-use super::decide::plan::{Aside, Plan, Restore, RestoreSource};
+use super::decide::plan::{Aside, Plan, Restore};
 use super::decide::refusal::Refusal;
 use super::decide::step::Step;
 use super::decide::waiting::Waiting;
@@ -66,6 +67,8 @@ pub struct Carried {
     pub(super) added: Option<Added>,
     /// Where data was moved.
     moved: Option<PathBuf>,
+    /// What asks for data that was brought from the store.
+    brought: Option<RestoreRequest>,
 }
 
 /// How acting ended.
@@ -208,6 +211,7 @@ impl Actor<'_> {
                 Plan::Bootstrap(bootstrap) => return seed(bootstrap, self.paths),
                 other => bail!("plan {} founds no cluster", other.name()),
             },
+            Step::BringBackup => return self.bring(plan, carried).await,
             Step::RestoreData => restoring::place(self.paths, request(plan)?)?,
             Step::Promote => self.promote(member_id(plan, carried)?, seen).await,
             Step::ReleaseMutex => self.end_turn(seen, carried).await,
@@ -254,6 +258,11 @@ impl Actor<'_> {
                     records::write(paths, &JoinRecord { phase, ..record })?;
                 }
             }
+            (Step::WriteRestoreRequest, _) => {
+                let request = carried.brought.take().context("nothing was brought from the store")?;
+                records::write(paths, &request)?;
+                journal::info("a backup lies ready", &json!({"request": request.id, "point": request.point}));
+            }
             (Step::WriteRestoreRecord, _) => {
                 let request = request(plan)?;
                 restoring::note(paths, request)?;
@@ -265,9 +274,7 @@ impl Actor<'_> {
             // Written once in the life of a VM: on every later start the wait for the disk would buy nothing.
             (Step::WriteInitialisedMark, _) if paths.initialised_mark().exists() => {}
             (Step::WriteInitialisedMark, _) => atomic_file::write(&paths.initialised_mark(), b"", 0o600)?,
-            // `decide::honest` turns plans with other steps into refusals; were one to come here, nothing
-            // has been touched yet.
-            (step, plan) => bail!("this version does not take step {step} (plan {})", plan.name()),
+            (step, plan) => bail!("step {step} is none of plan {}", plan.name()),
         }
         Ok(())
     }
@@ -307,6 +314,15 @@ impl Actor<'_> {
     /// Whether an earlier run of this plan has moved aside what was in the way.
     fn places(&self, plan: &Plan) -> bool {
         request(plan).is_ok_and(|request| Ready::of(self.paths, request.id).is_being_placed())
+    }
+
+    async fn bring(&self, plan: &Plan, carried: &mut Carried) -> anyhow::Result<Result<(), Obstacle>> {
+        let Plan::Restore(Restore::Bring { backup, replaces }) = plan else {
+            bail!("plan {} brings nothing from the store", plan.name())
+        };
+        Ok(bring(Founder::of(self.job), self.paths, backup, *replaces)
+            .await?
+            .map(|request| carried.brought = Some(request)))
     }
 
     async fn validate(&self, plan: &Plan) -> anyhow::Result<Result<(), Obstacle>> {
@@ -361,7 +377,7 @@ fn member_id(plan: &Plan, carried: &Carried) -> anyhow::Result<MemberId> {
 /// The request that a plan carries out.
 fn request(plan: &Plan) -> anyhow::Result<&RestoreRequest> {
     match plan {
-        Plan::Restore(Restore { source: RestoreSource::Request(request), .. }) => Ok(request),
+        Plan::Restore(Restore::Place { request, .. }) => Ok(request),
         other => bail!("plan {} carries out no request", other.name()),
     }
 }
@@ -374,8 +390,12 @@ fn clear(plan: &Plan) -> anyhow::Result<Aside> {
         Plan::Join(plan) => plan.clear,
         Plan::ResumeJoin(plan) => plan.clear,
         Plan::Replace(plan) => plan.clear,
-        Plan::Restore(plan) => plan.clear,
-        Plan::Refuse | Plan::Wait(_) | Plan::Validate | Plan::Start(_) => None,
+        Plan::Restore(Restore::Place { clear, .. }) => *clear,
+        Plan::Restore(Restore::Bring { .. })
+        | Plan::Refuse
+        | Plan::Wait(_)
+        | Plan::Validate
+        | Plan::Start(_) => None,
     };
     clear.with_context(|| format!("plan {} moves nothing aside", plan.name()))
 }

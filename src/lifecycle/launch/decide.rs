@@ -10,7 +10,6 @@ mod damaged;
 mod data;
 mod empty;
 pub mod first_boot;
-pub mod honest;
 pub mod plan;
 pub mod reason;
 pub mod refusal;
@@ -37,7 +36,7 @@ use row::Row;
 use waiting::{Until, Waiting};
 
 use super::attestation::InstanceId;
-use super::observation::{Disk, Observation, Process, Seen};
+use super::observation::{Backup, Disk, Observation, Process, Seen};
 use super::records::DrainMark;
 use crate::etcd::id::{ClusterId, PeerUrl};
 
@@ -163,6 +162,15 @@ pub fn settled(seen: &Observation) -> bool {
         (Reason::Cause(cause), Disk::Data(disk)) => cause.is_listed() && data::is_listed_for_sure(seen, disk),
         (Reason::Cause(_) | Reason::Waiting(_), _) => false,
     }
+}
+
+/// Whether it makes a difference what the backup store has: else nobody waits for it.
+pub fn depends_on_backups(seen: &Observation) -> bool {
+    if let Disk::Data(_) = seen.disk {
+        return false;
+    }
+    let given = |backup| decide(&Observation { backup, ..seen.clone() });
+    given(Backup::NoStore) != given(Backup::Exists { newest: String::new() })
 }
 
 impl Decision {

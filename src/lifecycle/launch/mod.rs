@@ -3,6 +3,7 @@
 pub mod act;
 pub mod aside;
 pub mod attestation;
+pub mod bring;
 pub mod configuration;
 pub mod decide;
 pub mod links;

@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::attestation::{InstanceId, LinkHash, PeerState};
+use super::bring::BackupStore;
+use super::decide::depends_on_backups;
 use super::observation::{
     Answer, Backup, Disk, DiskData, EtcdAnswer, Healthy, History, MembersAnswer, Observation, Own, Process,
     Seen, Unreachable, Validated,
@@ -64,6 +66,15 @@ enum Heard {
 impl Observer<'_> {
     /// One look around. `settled` says when no further answer can change the decision.
     pub async fn observe(&self, settled: impl Fn(&Observation) -> bool) -> anyhow::Result<Observation> {
+        let mut seen = self.look_around(settled).await?;
+        // Only where everything else is known: nobody who has data waits for a store.
+        if depends_on_backups(&seen) {
+            seen.backup = BackupStore::of(self.paths).newest().await;
+        }
+        Ok(seen)
+    }
+
+    async fn look_around(&self, settled: impl Fn(&Observation) -> bool) -> anyhow::Result<Observation> {
         let mut seen = self.look_at_own()?;
         if settled(&seen) || seen.others.is_empty() {
             return Ok(seen);
@@ -163,7 +174,7 @@ impl Observer<'_> {
             process,
             records: record_files::read_all(self.paths).context("read the launcher's records")?,
             disk,
-            // Backups come with the job etcd-backup; without a store there is nothing to ask.
+            // Asked for only where the rest leads to it.
             backup: Backup::NoStore,
             others: job.others().map(|peer| (InstanceId(peer.instance.clone()), Seen::pending())).collect(),
             confirmed: BTreeSet::new(),

@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use super::act::{Acted, Actor, Afterwards, Carried};
 use super::attestation::{PeerState, Progress, STATE_VERSION};
+use super::bring::AGAIN_AFTER;
 use super::configuration::{Initial, configuration};
 use super::decide::claim::Memory;
 use super::decide::first_boot::attested;
-use super::decide::honest::honest;
-use super::decide::plan::{NonceDuty, Plan, Wait};
+use super::decide::plan::{NonceDuty, Plan, Restore, Wait};
 use super::decide::reason::Reason;
 use super::decide::restore::pending_request;
 use super::decide::row::Row;
@@ -138,9 +138,13 @@ impl Launcher<'_> {
         let mut carried = Carried::default();
         let mut pause = PAUSE_MIN;
         loop {
-            let mut seen = self.observer.observe(settled).await?;
+            let mut seen = tokio::select! {
+                seen = self.observer.observe(settled) => seen?,
+                // A store may keep it waiting.
+                signal = signals.stop() => return Ok(stopped(signal)),
+            };
             seen.confirmed = memory.confirmed(self.started.elapsed());
-            let mut decision = honest(decide(&seen));
+            let mut decision = decide(&seen);
             memory.note(self.started.elapsed(), decision.rests_on.clone());
             if !decision.plan.needs_mutex() {
                 self.actor.end_turn(&seen, &mut carried).await;
@@ -150,7 +154,7 @@ impl Launcher<'_> {
             let acted = tokio::select! {
                 acted = self.actor.act(&decision.plan, &seen, &mut carried) => acted?,
                 // It may take minutes, and ends with nothing changed.
-                signal = signals.stop(), if decision.plan == Plan::Validate => {
+                signal = signals.stop(), if takes_long(&decision.plan) => {
                     return Ok(stopped(signal));
                 }
             };
@@ -171,6 +175,9 @@ impl Launcher<'_> {
                     longest = PAUSE_PUT_OFF;
                 }
                 Acted::Refused(refusal) => {
+                    if let Plan::Restore(Restore::Bring { .. }) = decision.plan {
+                        (pause, longest) = (AGAIN_AFTER, AGAIN_AFTER);
+                    }
                     self.actor.end_turn(&seen, &mut carried).await;
                     decision.plan = Plan::Refuse;
                     decision.because = Reason::Refusal(refusal);
@@ -342,6 +349,11 @@ impl Launcher<'_> {
             "etcd": etcd,
         }))
     }
+}
+
+/// Plans that read or make all of the data, and change nothing until that is done.
+const fn takes_long(plan: &Plan) -> bool {
+    matches!(plan, Plan::Validate | Plan::Restore(Restore::Bring { .. }))
 }
 
 fn stopped(signal: Signal) -> Exit {

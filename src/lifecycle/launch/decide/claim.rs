@@ -51,6 +51,8 @@ pub enum Claim {
     },
     /// This damaged member is the only one there ever was, and nobody else answers.
     DamagedAlone,
+    /// This instance is the only one, its disk is empty, and the store has a backup.
+    EmptyAlone,
 }
 
 /// The launcher's memory of the claim its decisions rest on: carried from observation to observation.

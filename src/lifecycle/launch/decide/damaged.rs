@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::claim::Claim;
-use super::plan::{Aside, AsideReason, Plan, RecordsToo, Restore, RestoreSource};
+use super::plan::{Aside, AsideReason, Plan, RecordsToo, Restore};
 use super::reason::Cause;
 use super::refusal::{NoRestore, Refusal};
 use super::row::Row;
@@ -61,10 +61,7 @@ fn alone(seen: &Observation, damage: &Damage<'_>, view: &View<'_>) -> Decision {
             seen,
             Row::DamagedAlone,
             Claim::DamagedAlone,
-            Plan::Restore(Restore {
-                source: RestoreSource::Newest { backup: backup.to_owned() },
-                clear: Some(ASIDE),
-            }),
+            Plan::Restore(Restore::Bring { backup: backup.to_owned(), replaces: damage.cluster_id }),
             Cause::DamagedAlone { why: damage.why.to_owned(), backup: backup.to_owned() },
         ),
         Err(no_restore) => {

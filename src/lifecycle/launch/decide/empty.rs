@@ -1,13 +1,14 @@
 //! Rows 12–20: no member is on the disk.
 
+use super::claim::Claim;
 use super::first_boot::{self, Standing};
-use super::plan::{Aside, AsideReason, Bootstrap, Join, Plan, Promotion, RecordsToo, ResumeJoin};
+use super::plan::{Aside, AsideReason, Bootstrap, Join, Plan, Promotion, RecordsToo, Restore, ResumeJoin};
 use super::reason::Cause;
 use super::refusal::{FitsNot, Refusal};
 use super::row::Row;
 use super::view::{Cluster, Line, View};
 use super::waiting::Waiting;
-use super::{Decision, go_undrained, refuse, replace, wait};
+use super::{Decision, go_confirmed, go_undrained, refuse, replace, wait};
 use crate::etcd::id::ClusterId;
 use crate::etcd::member::Member;
 use crate::job::properties::BootstrapFlag;
@@ -113,6 +114,9 @@ fn never_started(seen: &Observation, entry: &Member) -> bool {
 
 /// Rows 18–20.
 fn first_boot(seen: &Observation, view: &View<'_>, clear: Option<Aside>) -> Decision {
+    if let Some(decision) = auto_restore(seen) {
+        return decision;
+    }
     let nonces = match first_boot::attestations(seen) {
         Ok(nonces) if seen.own.bootstrap != BootstrapFlag::Off => nonces,
         Ok(_) => {
@@ -137,5 +141,24 @@ fn first_boot(seen: &Observation, view: &View<'_>, clear: Option<Aside>) -> Deci
             let plan = first_boot::founding(seen, nonces, clear);
             go_undrained(seen, Row::FirstBoot, Plan::Bootstrap(plan), cause)
         }
+    }
+}
+
+/// Row 19 of a single member that is restored unasked. Nobody else can have its data: there is nobody else.
+fn auto_restore(seen: &Observation) -> Option<Decision> {
+    let alone = seen.own.link.len() == 1;
+    if !(seen.own.auto_restore && alone && seen.own.bootstrap != BootstrapFlag::Again) {
+        return None;
+    }
+    match &seen.backup {
+        Backup::Exists { newest } => {
+            let plan = Plan::Restore(Restore::Bring { backup: newest.clone(), replaces: None });
+            let cause = Cause::EmptyAlone { backup: newest.clone() };
+            Some(go_confirmed(seen, Row::BackupExists, Claim::EmptyAlone, plan, cause))
+        }
+        Backup::Unknown { why } => {
+            Some(wait(seen, Row::BackupExists, Waiting::BackupUnknown { why: why.clone() }))
+        }
+        Backup::NoStore | Backup::None => None,
     }
 }

@@ -254,25 +254,24 @@ pub enum RecordsToo {
     Keep,
 }
 
-/// Write a restored data directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Restore {
-    /// From where and to what.
-    pub source: RestoreSource,
-    /// What is in the way.
-    pub clear: Option<Aside>,
-}
-
-/// What is restored.
+/// Get data back from a backup or a surviving disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum RestoreSource {
-    /// What an operator asked for; the data lies ready, and every member of the set waits for it.
-    Request(RestoreRequest),
-    /// The newest backup, because the only member there ever was is damaged and `auto_restore` is on.
-    Newest {
+pub enum Restore {
+    /// What a request asks for: the data lies ready, and every member of the set waits for it.
+    Place {
+        /// The request.
+        request: RestoreRequest,
+        /// What is in the way.
+        clear: Option<Aside>,
+    },
+    /// The newest backup, because `auto_restore` is on and the only member there ever was has no data any more. It is
+    /// brought and proven while nothing is touched, and ends in a request like an operator's.
+    Bring {
         /// As `etcd-backup list` names it.
         backup: String,
+        /// The cluster of the damaged disk, if that still tells it.
+        replaces: Option<ClusterId>,
     },
 }
 
@@ -352,9 +351,10 @@ impl Plan {
             ]
             .concat(),
             Self::Rejoin(aside) | Self::MoveAside(aside) => clear_steps(Some(aside)),
-            Self::Restore(plan) => {
-                [clear_steps(plan.clear.as_ref()), vec![Step::RestoreData, Step::WriteRestoreRecord]].concat()
+            Self::Restore(Restore::Place { clear, .. }) => {
+                [clear_steps(clear.as_ref()), vec![Step::RestoreData, Step::WriteRestoreRecord]].concat()
             }
+            Self::Restore(Restore::Bring { .. }) => vec![Step::BringBackup, Step::WriteRestoreRequest],
         }
     }
 }

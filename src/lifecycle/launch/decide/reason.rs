@@ -68,6 +68,11 @@ pub enum Cause {
         /// The cluster.
         cluster_id: ClusterId,
     },
+    /// The only instance has an empty disk, the store has a backup, and `auto_restore` is on.
+    EmptyAlone {
+        /// The newest.
+        backup: String,
+    },
     /// The only member there ever was is damaged, and `auto_restore` is on.
     DamagedAlone {
         /// What is wrong.
@@ -152,6 +157,9 @@ impl Cause {
             Self::DamagedNotListed { why, cluster_id } => {
                 format!("the data is damaged ({why}) and cluster {cluster_id} does not list this instance")
             }
+            Self::EmptyAlone { backup } => format!(
+                "the disk is empty and this is the only instance; auto_restore is on and backup {backup} exists"
+            ),
             Self::DamagedAlone { why, backup } => format!(
                 "the only member there ever was is damaged ({why}); auto_restore is on and backup {backup} exists"
             ),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::step::Step;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::version::Incompatible;
 use crate::lifecycle::launch::attestation::InstanceId;
@@ -99,14 +98,12 @@ pub enum Refusal {
         /// What is free, in bytes.
         free_bytes: u64,
     },
-    /// A plan that this version of the release does not carry out.
-    NotYet {
-        /// The name of the plan.
-        plan: &'static str,
-        /// The step that is missing.
-        step: Step,
-        /// Why it would have been the plan.
-        because: String,
+    /// The backup that was to be restored unasked could not be made into data.
+    NotRestored {
+        /// As the store names it.
+        backup: String,
+        /// What `etcd-backup` said.
+        why: String,
     },
 }
 
@@ -172,7 +169,7 @@ impl Refusal {
             | Self::NotTrusted { .. }
             | Self::NotChecked { .. }
             | Self::NoRoom { .. }
-            | Self::NotYet { .. } => false,
+            | Self::NotRestored { .. } => false,
         }
     }
 
@@ -195,7 +192,7 @@ impl Refusal {
             Self::BackupExists { .. } => "bootstrap",
             Self::NotTrusted { .. } => "probe",
             Self::NotChecked { .. } => "validate",
-            Self::NotYet { .. } => "launch",
+            Self::NotRestored { .. } => "auto-restore",
         }
     }
 
@@ -288,10 +285,14 @@ impl Refusal {
                 "remove what nobody needs below /var/vcap/store/etcd/aside, or deploy with a larger persistent_disk"
                     .to_owned(),
             ),
-            Self::NotYet { plan, step, because } => (
-                format!("'{plan}' is due ({because}), but this version of the release does not know how to '{step}'"),
-                "half a plan is worse than none; nothing was changed".to_owned(),
-                "deploy a later version of this release".to_owned(),
+            Self::NotRestored { backup, why } => (
+                format!("backup {backup} could not be restored: {why}"),
+                "auto_restore takes the newest state that there is or none, and puts nothing in place that is not proven; the disk was not touched"
+                    .to_owned(),
+                format!(
+                    "mend what it says, it is tried again every {} minutes; or choose a point yourself: {RESTORE}",
+                    crate::lifecycle::launch::bring::AGAIN_AFTER.as_secs() / 60
+                ),
             ),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::plan::{Aside, AsideReason, Plan, RecordsToo, Restore, RestoreSource};
+use super::plan::{Aside, AsideReason, Plan, RecordsToo, Restore};
 use super::reason::Cause;
 use super::row::Row;
 use super::view::View;
@@ -60,10 +60,8 @@ pub(super) fn asked(seen: &Observation) -> Asked {
             if !missing.is_empty() {
                 return put_off(Waiting::RestoreOthers { request: request.id, missing });
             }
-            let plan = Plan::Restore(Restore {
-                source: RestoreSource::Request(request.clone()),
-                clear: in_the_way(&seen.disk),
-            });
+            let plan =
+                Plan::Restore(Restore::Place { request: request.clone(), clear: in_the_way(&seen.disk) });
             let cause = Cause::RestoreRequested { request: request.id };
             Asked::Decided(Box::new(go_undrained(seen, Row::RestoreRequested, plan, cause)))
         }

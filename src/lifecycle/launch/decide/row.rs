@@ -95,11 +95,10 @@ impl Row {
             Self::QuorumMissing => &["validate", "start", "refuse"],
             Self::DamagedNotListed => &["move-aside", "wait"],
             Self::DamagedListed | Self::ListedOtherwise => &["replace", "wait", "refuse"],
-            Self::DamagedAlone => &["restore", "refuse", "wait"],
+            Self::DamagedAlone | Self::BackupExists => &["restore", "refuse", "wait"],
             Self::FollowFirstBoot | Self::FirstBoot => &["bootstrap", "wait"],
             Self::NotListed => &["join", "wait"],
             Self::ListedNeverStarted => &["resume-join", "wait"],
-            Self::BackupExists => &["refuse", "wait"],
             Self::NothingToGoBy => &["wait"],
         }
     }

@@ -30,7 +30,11 @@ pub enum Step {
     MemberAdd,
     /// Note the id that the cluster answered.
     WriteJoinAnswer,
-    /// Write a restored data directory.
+    /// Make data of the newest backup, beside what is there.
+    BringBackup,
+    /// Ask for that data to be put in place.
+    WriteRestoreRequest,
+    /// Put restored data in its place.
     RestoreData,
     /// Note which restore made this disk's cluster.
     WriteRestoreRecord,
@@ -60,7 +64,7 @@ pub enum Step {
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::WriteNonce,
         Self::TakeMutex,
         Self::ProbePeers,
@@ -72,6 +76,8 @@ impl Step {
         Self::MemberRemove,
         Self::MemberAdd,
         Self::WriteJoinAnswer,
+        Self::BringBackup,
+        Self::WriteRestoreRequest,
         Self::RestoreData,
         Self::WriteRestoreRecord,
         Self::Validate,
@@ -101,6 +107,8 @@ impl Step {
             Self::MemberRemove => "member-remove",
             Self::MemberAdd => "member-add",
             Self::WriteJoinAnswer => "write-join-answer",
+            Self::BringBackup => "bring-backup",
+            Self::WriteRestoreRequest => "write-restore-request",
             Self::RestoreData => "restore-data",
             Self::WriteRestoreRecord => "write-restore-record",
             Self::Validate => "validate",

@@ -469,7 +469,7 @@ fn claim_words(claim: &Claim) -> String {
         Claim::EntryAlive { cluster_id, member_id } => {
             format!("cluster {cluster_id} sees member {member_id} alive, which does not run here")
         }
-        Claim::DamagedAlone => "nobody else answers".to_owned(),
+        Claim::DamagedAlone | Claim::EmptyAlone => "nobody else answers".to_owned(),
     }
 }
 

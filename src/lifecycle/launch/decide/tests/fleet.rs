@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::claim::Memory;
-use super::super::honest::honest;
 use super::super::plan::Plan;
 use super::super::{decide, settled};
 use super::world::id;
@@ -289,7 +288,7 @@ impl Fleet {
         let now = MOVE * u32::try_from(self.now).expect("a short story");
         let process = self.instances[index].process.as_mut().expect("it decides");
         seen.confirmed = process.memory.confirmed(now);
-        let decision = honest(decide(&seen));
+        let decision = decide(&seen);
         process.memory.note(now, decision.rests_on.clone());
         if !decision.plan.needs_mutex() {
             self.end_turn(index);

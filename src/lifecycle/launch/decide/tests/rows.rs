@@ -209,6 +209,17 @@ fn rows_18_to_20_with_empty_disks() {
     case(18, "wait",      "not while being drained",            &chain(vec![on(), draining()]));
     case(19, "refuse",    "a backup",                           &chain(vec![on(), a_backup()]));
     case(19, "wait",      "a store that does not answer",       &chain(vec![on(), backup(Backup::Unknown { why: "403".to_owned() })]));
+    case(19, "wait",      "alone, auto_restore, seen once",     &[alone(), auto_restore(), a_backup()]);
+    case(19, "restore",   "alone, auto_restore, seen twice",    &[alone(), auto_restore(), a_backup(), twice()]);
+    case(19, "restore",   "alone, and the disk was lost",       &[lost(), alone(), auto_restore(), a_backup(), twice()]);
+    case(19, "restore",   "alone, on what a first start left",  &[partial(), alone(), auto_restore(), a_backup(), twice()]);
+    case(19, "restore",   "alone, on the way to a first boot",  &[on(), alone(), auto_restore(), a_backup(), twice()]);
+    case(18, "bootstrap", "alone, and asked again",             &[again(), alone(), auto_restore(), a_backup(), twice()]);
+    case(18, "bootstrap", "alone, a store without a backup",    &[on(), alone(), auto_restore(), backup(Backup::None)]);
+    case(19, "refuse",    "auto_restore, but not alone",        &chain(vec![on(), auto_restore(), a_backup(), twice()]));
+    case(19, "wait",      "alone, no answer from the store",    &[alone(), auto_restore(), backup(Backup::Unknown { why: "403".to_owned() })]);
+    case(19, "wait",      "alone, while being drained",         &[alone(), auto_restore(), a_backup(), draining(), twice()]);
+    case(20, "wait",      "alone, auto_restore, no backup",     &[alone(), auto_restore(), backup(Backup::None)]);
     case(20, "wait",      "bootstrap is off",                   &chain(vec![]));
     case(20, "wait",      "bootstrap is off, nobody answers",   &[]);
     case(20, "wait",      "bootstrap is off, a backup",         &chain(vec![a_backup()]));

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::row::Row;
-use super::super::{decide, settled};
+use super::super::{decide, depends_on_backups, settled};
 use super::world::*;
 use crate::etcd::version::EtcdVersion;
 use crate::job::properties::BootstrapFlag;
@@ -163,4 +163,22 @@ proptest! {
             prop_assert_eq!(early.plan.name(), late.plan.name());
         }
     }
+}
+
+/// A store that does not answer must not hold back whoever has data, or a cluster.
+#[test]
+fn the_store_is_asked_only_where_it_makes_a_difference() {
+    let asked = |changes: &[Change]| depends_on_backups(&with(changes));
+
+    assert!(asked(&[bootstrap(BootstrapFlag::On), virgin("b"), virgin("c")]));
+    assert!(asked(&[auto_restore(), alone()]));
+    assert!(asked(&[damaged_of(None, &[ME]), alone(), auto_restore()]));
+
+    assert!(!asked(&[data(OURS)]));
+    assert!(!asked(&[data(OURS), auto_restore(), alone()]));
+    assert!(!asked(&[damaged_of(None, &[ME]), alone()]));
+    assert!(!asked(&[damaged(), auto_restore()]));
+    assert!(!asked(&[bootstrap(BootstrapFlag::Again), virgin("b"), virgin("c")]));
+    assert!(!asked(&[virgin("b"), virgin("c")]));
+    assert!(!asked(&[bootstrap(BootstrapFlag::On), healthy("b", OURS, &[], &[])]));
 }

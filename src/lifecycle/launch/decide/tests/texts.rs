@@ -2,7 +2,6 @@
 
 use super::super::claim::Claim;
 use super::super::decide;
-use super::super::honest::honest;
 use super::super::refusal::{FitsNot, NoRestore, Refusal};
 use super::super::step::Step;
 use super::super::waiting::{KnownFrom, Missing, Unsafe, Until, Waiting};
@@ -62,7 +61,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NotTrusted { url: url("a"), by: [(id("b"), "certificate expired".to_owned())].into() },
         Refusal::NotChecked { why: "etcd-datadir was ended by SIGKILL".to_owned() },
         Refusal::NoRoom { aside_bytes: 9_000_000, free_bytes: 4096 },
-        Refusal::NotYet { plan: "join", step: Step::TakeMutex, because: "reason".to_owned() },
+        Refusal::NotRestored { backup: "set-1".to_owned(), why: "no room".to_owned() },
     ]
 }
 
@@ -208,9 +207,9 @@ fn every_refusal_says_what_why_and_next() {
       why:  nothing is deleted unasked, and etcd with a full disk stops the member; nothing was changed
       next: remove what nobody needs below /var/vcap/store/etcd/aside, or deploy with a larger persistent_disk; docs/contract.md#files
 
-    'join' is due (reason), but this version of the release does not know how to 'take-mutex'
-      why:  half a plan is worse than none; nothing was changed
-      next: deploy a later version of this release; docs/contract.md#launch
+    backup set-1 could not be restored: no room
+      why:  auto_restore takes the newest state that there is or none, and puts nothing in place that is not proven; the disk was not touched
+      next: mend what it says, it is tried again every 5 minutes; or choose a point yourself: restore the cluster with `etcd-backup restore-cluster` (docs/restore.md); docs/contract.md#auto-restore
     "#);
 }
 
@@ -371,25 +370,4 @@ fn who_ends_a_wait_is_known() {
     assert_eq!(until(&[on(), no_nonce()]), Until::OwnProgress);
     assert_eq!(until(&[data(OURS), healthy("b", OURS, &[], &[])]), Until::OwnProgress);
     assert_eq!(until(&[no_quorum("b", OURS)]), Until::Others);
-}
-
-#[test]
-fn what_is_not_carried_out_yet_is_refused_with_its_row() {
-    let honest = |changes: &[Change]| honest(decide(&with(changes)));
-    let restore = [damaged_of(None, &[ME]), alone(), auto_restore(), a_backup(), twice()];
-    let decision = honest(&restore);
-    assert_eq!((decision.row.number(), decision.plan.name()), (11, "refuse"));
-    assert!(decision.because.sentence().contains("this version of the release"));
-    for world in [
-        vec![data(OURS)],
-        vec![data(OURS), healthy("b", OURS, &[], &[]), twice()],
-        vec![damaged(), healthy("b", OURS, &[], &[]), twice()],
-        vec![healthy("b", OURS, &[], &[])],
-        vec![data(OURS), healthy("b", OURS, &[learner(ME, "a")], &[])],
-        vec![bootstrap(BootstrapFlag::On), virgin("b"), virgin("c")],
-        vec![no_nonce()],
-        vec![bootstrap(BootstrapFlag::On), partial(), virgin("b"), virgin("c")],
-    ] {
-        assert_ne!(honest(&world).plan.name(), "refuse");
-    }
 }

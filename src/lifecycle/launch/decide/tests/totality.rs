@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::honest::{CARRIED_OUT, honest};
 use super::super::plan::Plan;
 use super::super::reason::Reason;
 use super::super::row::Row;
@@ -102,7 +101,6 @@ fn check(seen: &Observation, story: &str) -> Row {
     the_reason_fits_the_plan(&decision, story);
     nothing_that_cannot_be_taken_back_is_done_on_one_look(seen, &decision, story);
     bootstrap_has_evidence(seen, &decision, story);
-    honesty_only_refuses(&decision, story);
     the_steps_are_in_order(&decision.plan, story);
     row
 }
@@ -144,7 +142,7 @@ fn nothing_that_cannot_be_taken_back_is_done_on_one_look(
     );
     assert!(!joins || seen.records.drain == DrainMark::Absent, "{story}: joins while being drained");
     let irrevocable = matches!(decision.plan, Plan::Replace(_) | Plan::Rejoin(_) | Plan::MoveAside(_))
-        || decision.row == Row::DamagedAlone && matches!(decision.plan, Plan::Restore(_));
+        || decision.row != Row::RestoreRequested && matches!(decision.plan, Plan::Restore(_));
     if irrevocable {
         let claim = decision.rests_on.as_ref().expect("what cannot be taken back rests on a claim");
         assert!(seen.confirmed.contains(claim), "{story}: {} on one look", decision.plan.name());
@@ -162,14 +160,6 @@ fn bootstrap_has_evidence(seen: &Observation, decision: &Decision, story: &str) 
             assert!(other.launcher.got().is_some_and(|state| state.attests().is_some()), "{story}: {name}");
         }
     }
-}
-
-fn honesty_only_refuses(decision: &Decision, story: &str) {
-    let told = honest(decision.clone());
-    assert_eq!(told.row, decision.row);
-    assert!(told.plan.steps().iter().all(|step| CARRIED_OUT.contains(step)), "{story}: {:?}", told.plan);
-    let same = told.plan.name() == decision.plan.name();
-    assert!(same || matches!(told.plan, Plan::Refuse), "{story}: {:?}", told.plan);
 }
 
 /// What must come before what: everything is written down before it is done, and whatever cannot be taken
