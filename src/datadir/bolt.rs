@@ -149,9 +149,10 @@ impl<S: Source> Db<S> {
         })
     }
 
-    /// The file as this header has it, which is not in the file yet.
+    /// The file as this header has it, which is not in the file yet. Its pages have any size, as values do that etcd was
+    /// set to take: up to four of them are in one leaf.
     fn with_meta(source: S, meta: Meta) -> Self {
-        Self { source, headers: Headers([None, None]), meta, len: u64::MAX, page_bytes_max: PAGE_BYTES_MAX }
+        Self { source, headers: Headers([None, None]), meta, len: u64::MAX, page_bytes_max: u64::MAX }
     }
 
     /// The header in force.
