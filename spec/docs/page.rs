@@ -26,6 +26,12 @@ pub(crate) struct Block {
     pub(crate) text: String,
 }
 
+/// What stands below a heading of the second level; the first has none, and is what stands before them.
+pub(crate) struct Section {
+    pub(crate) heading: String,
+    pub(crate) blocks: Vec<Block>,
+}
+
 /// A word of a page with its line, from 1.
 pub(crate) type Located = (usize, String);
 
@@ -120,6 +126,21 @@ impl Page {
         }
         assert!(!open, "{}: a fenced block is never closed", self.path.display());
         blocks
+    }
+
+    /// The blocks by the heading they are below.
+    pub(crate) fn sections(&self) -> Vec<Section> {
+        let headings = self.prose().filter_map(|(line, text)| Some((line, text.strip_prefix("## ")?.trim())));
+        let mut begins: Vec<(usize, &str)> = vec![(0, "")];
+        begins.extend(headings);
+        let mut sections: Vec<Section> = Vec::new();
+        let mut blocks = self.blocks().into_iter().peekable();
+        for (at, (_, heading)) in begins.iter().enumerate() {
+            let end = begins.get(at + 1).map_or(usize::MAX, |(line, _)| *line);
+            let own = std::iter::from_fn(|| blocks.next_if(|block| block.line < end)).collect();
+            sections.push(Section { heading: (*heading).to_owned(), blocks: own });
+        }
+        sections
     }
 
     /// Cells of the tables below a heading, row by row, without heads.
