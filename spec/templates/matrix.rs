@@ -14,7 +14,7 @@ const JOBS: [&str; 4] = ["bbr-etcd", "etcd", "etcd-backup", "restore"];
 /// Properties without a default, with a value that shows in what is rendered.
 fn given() -> BTreeMap<String, Value> {
     let example = |definition: &Value| definition["example"].clone();
-    let known = declared().into_iter().filter(|(_, definition)| definition["default"].is_null());
+    let known = declared("etcd").into_iter().filter(|(_, definition)| definition["default"].is_null());
     let value = |name: &str, definition: &Value| match name.rsplit('.').next() {
         Some("ca" | "certificate" | "private_key" | "public_key") => {
             identities().get(name).map_or_else(|| json!(format!("({name})")), |text| json!(text))

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::common::{JOB_CONFIG, Place};
@@ -57,6 +58,7 @@ pub(in crate::backup) struct Args {
 /// The properties of job `restore`.
 #[derive(Deserialize)]
 struct Properties {
+    #[serde(deserialize_with = "text_or_number")]
     point: String,
     #[serde(default)]
     set: Option<String>,
@@ -65,6 +67,15 @@ struct Properties {
     wait: String,
     despite_silence: bool,
     again: bool,
+}
+
+/// A revision is a number wherever YAML is read, `-v restore_point=4711` included.
+fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(D::Error::custom("point is neither a text nor a number")),
+    }
 }
 
 /// Runs it.

@@ -135,6 +135,9 @@ impl Job {
         if !(1..=DELTA_BYTES_MAX).contains(&raw.delta_bytes) {
             fault(format!("delta_bytes {} is not between 1 and {DELTA_BYTES_MAX}", raw.delta_bytes));
         }
+        if raw.upload_bytes_per_second == Some(0) {
+            fault("upload_bytes_per_second 0 lets nothing through; leave it out for no limit".to_owned());
+        }
         let known = (store, recipients, keys, schedule, verification, defragmentation, period, port);
         match known {
             (
@@ -202,11 +205,11 @@ mod tests {
     #[test]
     fn all_faults_are_told_together() {
         let job = r#"{"properties": {"store.url": "ftp://backups", "schedule": "never", "delta_period": "soon",
-            "delta_bytes": 0, "backup_port": 99999, "encryption.recipients": ["AGE-SECRET-KEY-1X"]}}"#;
+            "delta_bytes": 0, "upload_bytes_per_second": 0, "backup_port": 99999, "encryption.recipients": ["AGE-SECRET-KEY-1X"]}}"#;
 
         let faults = Job::parse(job).unwrap_err();
 
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert_eq!(faults.len(), 7, "{faults:?}");
         assert!(!faults.concat().contains("AGE-SECRET"), "{faults:?}");
     }
 }

@@ -30,7 +30,9 @@ pub(super) fn open(config: &StoreConfig) -> Result<Store, StoreError> {
         return Err(wrong("it is no URL of a store".to_owned()));
     };
     if url.contains(['@', '?', '#']) {
-        return Err(wrong("a URL carries no credentials and no options; they are properties".to_owned()));
+        // What it carries may be a secret, and messages are in logs.
+        let why = "a URL carries no credentials and no options; they are properties";
+        return Err(StoreError::configuration(&format!("{scheme}://…"), why.to_owned()));
     }
     let built = |built: Result<Arc<dyn ObjectStore>, object_store::Error>| {
         built.map_err(|error| wrong(error.to_string()))
