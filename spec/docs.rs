@@ -20,6 +20,7 @@ mod machine;
 #[path = "docs/page.rs"]
 mod page;
 mod support;
+#[cfg(test)] // so that lints know it: it prints how long each block took
 #[path = "docs/typing.rs"]
 mod typing;
 

@@ -1,6 +1,7 @@
 //! The jobs whose properties `etcd-backup` reads: what a Director lets through by the schema, next to what the job's own
 //! program says of the same values. `spec/templates/JOB/{accepts,rejects}` has them: add a file, get a test.
 
+use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 use etcd_release::atomic_file;
@@ -70,7 +71,8 @@ fn what_a_schema_refuses_the_programs_refuse_and_a_case_tells_in_which_words() {
             let told = refused(&schema, &case.properties).unwrap_or_default();
             let expected = case.told.unwrap_or_default();
             if told != expected.trim_end() {
-                wrong += &format!("\n--- {} {name}, expected\n{expected}\n--- told\n{told}\n", schema.job);
+                write!(wrong, "\n--- {} {name}, expected\n{expected}\n--- told\n{told}\n", schema.job)
+                    .unwrap();
             }
             assert!(!expected.is_empty(), "{} {name}: what is it told?", schema.job);
             if schema.broken(&case.properties).is_empty() {
