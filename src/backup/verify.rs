@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -69,7 +69,8 @@ pub async fn read_back(
     let (handle, store, chain, keys) = (Handle::current(), store.clone(), chain.clone(), keys.clone());
     let name = chain.full.object.name.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let of = chain.bytes();
+        let of = objects(&chain).map(|(object, _)| object.content_bytes).sum();
+        let mut done = 0;
         let mut verified = Verified {
             set: chain.set().clone(),
             deep: false,
@@ -81,8 +82,10 @@ pub async fn read_back(
         };
         let mut whole = true;
         for (object, delta) in objects(&chain) {
-            let look = || {
+            let mut look = || {
                 let content = handle.block_on(content(&store, object, &keys))?;
+                // Within an object as well: a full snapshot is most of it.
+                let content = Telling { content, done: &mut done, of, told: &mut told };
                 match delta {
                     None => drain(object, content),
                     Some(delta) => records(object, delta, content),
@@ -102,7 +105,6 @@ pub async fn read_back(
                 }
                 Err(error) => return Err(error),
             }
-            told(verified.bytes, of);
         }
         Ok(verified)
     });
@@ -181,14 +183,31 @@ fn damage(error: &CodecError) -> bool {
     }
 }
 
-fn drain(object: &Object, mut content: Content) -> Result<(), CodecError> {
+/// A reader that tells how far it is.
+struct Telling<'a, T> {
+    content: Content,
+    done: &'a mut u64,
+    of: u64,
+    told: &'a mut T,
+}
+
+impl<T: Told> Read for Telling<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        *self.done += read as u64;
+        (self.told)(*self.done, self.of);
+        Ok(read)
+    }
+}
+
+fn drain(object: &Object, mut content: impl Read) -> Result<(), CodecError> {
     let mut buffer = vec![0; 256 << 10];
     while content.read(&mut buffer).map_err(|error| Content::error(object, &error))? > 0 {}
     Ok(())
 }
 
 /// Reads a delta, record by record: it must have the revisions that its manifest says.
-fn records(object: &Object, delta: &Delta, content: Content) -> Result<(), CodecError> {
+fn records(object: &Object, delta: &Delta, content: impl Read) -> Result<(), CodecError> {
     let damaged = |why: String| CodecError::Damaged { object: object.name.clone(), why };
     let mut records = Records::of(content);
     let (mut first, mut last) = (None, None);
