@@ -145,21 +145,28 @@ pub enum NoChain {
         newest: ClusterId,
     },
     /// The oldest set is younger.
-    #[error("no backup is as old as {wanted}: the first one was complete at {first}")]
+    #[error("no backup is as old as {wanted}: the first one was complete at {first}{}", perhaps(.unusable))]
     TooEarly {
         /// What is wanted.
         wanted: Timestamp,
         /// The end of the oldest full snapshot.
         first: Timestamp,
+        /// Sets that cannot be used and may have had it, and why not.
+        unusable: Vec<(SetId, String)>,
     },
     /// No set reaches the revision.
-    #[error("no set reaches revision {wanted}; there are {}", ranges(.there))]
+    #[error("no set reaches revision {wanted}; there are {}{}", ranges(.there), perhaps(.unusable))]
     NoRevision {
         /// What is wanted.
         wanted: i64,
         /// First and last revision that each set can be restored to.
         there: Vec<(i64, i64)>,
+        /// Sets that cannot be used and may have had it, and why not.
+        unusable: Vec<(SetId, String)>,
     },
+    /// There are only manifests that cannot be understood.
+    #[error("no set in the store can be read: {}", passed_over(.0))]
+    Unreadable(Vec<(SetId, String)>),
 }
 
 impl NoChain {
@@ -185,8 +192,14 @@ impl NoChain {
             Self::Nothing => {
                 "look whether the URL is the right one; `etcd-backup save` takes the first backup"
             }
+            Self::TooEarly { unusable, .. } | Self::NoRevision { unusable, .. } if !unusable.is_empty() => {
+                "`etcd-backup list` shows the sets; a copy in another store may have those that cannot be used here"
+            }
             Self::NoSet(_) | Self::TooEarly { .. } | Self::NoRevision { .. } => {
                 "`etcd-backup list` shows the sets with their times and revisions"
+            }
+            Self::Unreadable(_) => {
+                "a copy in another store may be whole; `etcd-backup save` takes a new backup"
             }
             Self::Broken { .. } => "choose another set: `etcd-backup list` shows them",
         };
@@ -199,34 +212,61 @@ fn passed_over(newer: &[(SetId, String)]) -> String {
     told.join(", ")
 }
 
+fn perhaps(unusable: &[(SetId, String)]) -> String {
+    if unusable.is_empty() {
+        return String::new();
+    }
+    format!("; sets that cannot be used may have had it: {}", passed_over(unusable))
+}
+
 fn ranges(there: &[(i64, i64)]) -> String {
     let ranges: Vec<String> = there.iter().map(|(first, last)| format!("{first} to {last}")).collect();
     if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") }
 }
 
-/// The set from which a point is reached; `sets` has the newest first.
+/// The set from which a point is reached.
 ///
 /// The newest one that fits is taken: it has the fewest deltas to go through. One that is broken is passed over unless
 /// it was asked for by name.
-pub fn choose<'a>(sets: &'a [Entry], set: Option<&SetId>, point: Point) -> Result<&'a Entry, NoChain> {
+pub fn choose<'a>(catalog: &'a Catalog, set: Option<&SetId>, point: Point) -> Result<&'a Entry, NoChain> {
+    let sets = &catalog.sets;
     if let Some(wanted) = set {
-        let found = sets.iter().find(|entry| entry.set() == wanted);
-        let found = found.ok_or_else(|| NoChain::NoSet(wanted.clone()))?;
+        let Some(found) = sets.iter().find(|entry| entry.set() == wanted) else {
+            let unreadable = catalog.unreadable.iter().find(|(set, _)| set == wanted);
+            let (set, why) = unreadable.cloned().ok_or_else(|| NoChain::NoSet(wanted.clone()))?;
+            return Err(NoChain::Broken { set, why });
+        };
         if let Some(why) = &found.broken {
             return Err(NoChain::Broken { set: wanted.clone(), why: why.clone() });
         }
-        return if fits(found, point) { Ok(found) } else { Err(missed(&[found], point)) };
+        return if fits(found, point) { Ok(found) } else { Err(missed(&[found], vec![], point)) };
     }
     let usable: Vec<&Entry> = sets.iter().filter(|entry| entry.broken.is_none()).collect();
-    match usable.iter().find(|entry| fits(entry, point)) {
-        Some(found) => Ok(found),
-        None => Err(match sets.iter().find_map(|entry| Some((entry, entry.broken.as_ref()?))) {
-            Some((entry, why)) if usable.is_empty() => {
-                NoChain::Broken { set: entry.set().clone(), why: why.clone() }
-            }
-            _ => missed(&usable, point),
-        }),
+    if let Some(found) = usable.iter().find(|entry| fits(entry, point)) {
+        return Ok(found);
     }
+    match sets.iter().find_map(|entry| Some((entry, entry.broken.as_ref()?))) {
+        Some((entry, why)) if usable.is_empty() => {
+            Err(NoChain::Broken { set: entry.set().clone(), why: why.clone() })
+        }
+        _ => Err(missed(&usable, unusable(catalog, point), point)),
+    }
+}
+
+/// Sets that cannot be used and may have had the point: broken ones that would fit, and those of which only the name is
+/// known.
+fn unusable(catalog: &Catalog, point: Point) -> Vec<(SetId, String)> {
+    let broken = catalog.sets.iter().filter(|entry| fits(entry, point));
+    let broken = broken.filter_map(|entry| Some((entry.set().clone(), entry.broken.clone()?)));
+    // What cannot be read may have been complete by then if its name is of a time before.
+    let in_time = |set: &SetId| match point {
+        Point::Time(time) => SetId::new(time, [u8::MAX; 4]) >= *set,
+        Point::Latest | Point::Revision(_) => true,
+    };
+    let unreadable = catalog.unreadable.iter().filter(|(set, _)| in_time(set)).cloned();
+    let mut unusable: Vec<_> = broken.chain(unreadable).collect();
+    unusable.sort();
+    unusable
 }
 
 /// Refuses a set that was chosen only because newer ones are broken or cannot be read: whoever names no set means the
@@ -251,17 +291,8 @@ pub fn newest_or_named(
             _ => Ok(()),
         };
     }
-    let broken = catalog.sets.iter().filter(|entry| fits(entry, point));
-    let broken = broken.filter_map(|entry| Some((entry.set().clone(), entry.broken.clone()?)));
-    // What cannot be read may have been complete by then if its name is of a time before.
-    let in_time = |set: &SetId| match point {
-        Point::Time(time) => SetId::new(time, [u8::MAX; 4]) >= *set,
-        Point::Latest | Point::Revision(_) => true,
-    };
-    let unreadable = catalog.unreadable.iter().filter(|(set, _)| in_time(set)).cloned();
-    let mut newer: Vec<(SetId, String)> =
-        broken.chain(unreadable).filter(|(set, _)| set > chosen.set()).collect();
-    newer.sort();
+    let mut newer = unusable(catalog, point);
+    newer.retain(|(set, _)| set > chosen.set());
     if newer.is_empty() {
         return Ok(());
     }
@@ -277,14 +308,16 @@ fn fits(entry: &Entry, point: Point) -> bool {
     }
 }
 
-fn missed(sets: &[&Entry], point: Point) -> NoChain {
+fn missed(sets: &[&Entry], unusable: Vec<(SetId, String)>, point: Point) -> NoChain {
     match (sets.iter().map(|entry| entry.full.ended).min(), point) {
-        (Some(first), Point::Time(wanted)) => NoChain::TooEarly { wanted, first },
+        (Some(first), Point::Time(wanted)) => NoChain::TooEarly { wanted, first, unusable },
         (Some(_), Point::Revision(wanted)) => NoChain::NoRevision {
             wanted,
             there: sets.iter().map(|entry| (entry.full.revisions.last, entry.last_revision())).collect(),
+            unusable,
         },
-        _ => NoChain::Nothing,
+        _ if unusable.is_empty() => NoChain::Nothing,
+        _ => NoChain::Unreadable(unusable),
     }
 }
 

@@ -8,7 +8,7 @@ use super::catalog::{BackupSet, Entry, load};
 use super::codec::CodecError;
 use super::layout;
 use super::manifest::Object;
-use super::store::{PART_BYTES, Piece, Store};
+use super::store::{Failure, PART_BYTES, Piece, Store};
 use crate::backup::catalog::LoadError;
 use crate::job::config::hex;
 use crate::report::Complaint;
@@ -30,6 +30,17 @@ impl CopyError {
         match self {
             Self::Load(error) => error.complaint(),
             Self::Object(error) => error.complaint(),
+        }
+    }
+
+    /// Whether it is this set that cannot be copied, and not the store that is in the way.
+    pub fn is_of_the_set(&self) -> bool {
+        match self {
+            Self::Load(LoadError::Manifest { .. }) | Self::Object(CodecError::Damaged { .. }) => true,
+            Self::Load(LoadError::Store(error)) | Self::Object(CodecError::Store(error)) => {
+                error.failure == Failure::NotFound
+            }
+            Self::Object(_) => false,
         }
     }
 }

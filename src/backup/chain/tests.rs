@@ -19,6 +19,10 @@ fn entry(minutes: i64, last: i64, deltas: &[(i64, i64)]) -> Entry {
     }
 }
 
+fn all(sets: &[Entry]) -> Catalog {
+    Catalog { sets: sets.to_vec(), ..Catalog::default() }
+}
+
 #[test]
 fn deltas_are_taken_as_far_as_they_follow_each_other() {
     let all = [(11, 15, 2), (16, 20, 3), (21, 30, 4)];
@@ -120,8 +124,9 @@ fn the_newest_set_that_reaches_a_point_is_chosen() {
             Err("set 20261126T120000Z-00000001 cannot be restored: gone"),
         ),
     ] {
-        let got =
-            choose(sets, None, point).map(|entry| entry.set().clone()).map_err(|error| error.to_string());
+        let got = choose(&all(sets), None, point)
+            .map(|entry| entry.set().clone())
+            .map_err(|error| error.to_string());
 
         assert_eq!(got, chosen.map_err(str::to_owned), "{what}");
     }
@@ -132,10 +137,15 @@ fn a_set_that_is_asked_for_by_name_is_not_replaced_by_another() {
     let mut sets = [entry(60, 30, &[]), entry(0, 10, &[])];
     sets[0].broken = Some("gone".to_owned());
 
-    assert_eq!(choose(&sets, Some(&set(0)), Point::Latest).unwrap().set(), &set(0));
-    assert!(matches!(choose(&sets, Some(&set(60)), Point::Latest), Err(NoChain::Broken { .. })));
-    assert!(matches!(choose(&sets, Some(&set(5)), Point::Latest), Err(NoChain::NoSet(_))));
-    assert!(matches!(choose(&sets, Some(&set(0)), Point::Revision(30)), Err(NoChain::NoRevision { .. })));
+    let catalog = Catalog { unreadable: vec![(set(90), "no JSON".to_owned())], ..all(&sets) };
+
+    assert_eq!(choose(&catalog, Some(&set(0)), Point::Latest).unwrap().set(), &set(0));
+    for unusable in [set(60), set(90)] {
+        assert!(matches!(choose(&catalog, Some(&unusable), Point::Latest), Err(NoChain::Broken { .. })));
+    }
+    assert!(matches!(choose(&catalog, Some(&set(5)), Point::Latest), Err(NoChain::NoSet(_))));
+    let missed = choose(&catalog, Some(&set(0)), Point::Revision(30));
+    assert!(matches!(missed, Err(NoChain::NoRevision { unusable, .. }) if unusable.is_empty()));
 }
 
 #[test]
@@ -167,7 +177,7 @@ fn a_newer_set_that_cannot_be_used_is_never_passed_over_in_silence() {
         ("before the time", catalog(vec![broken(60), old.clone()], &[90]), None, Point::Time(minute(95)), 2),
         ("a revision", catalog(vec![broken(60), old.clone()], &[]), None, Point::Revision(10), 0),
     ] {
-        let chosen = choose(&catalog.sets, asked, point).unwrap();
+        let chosen = choose(&catalog, asked, point).unwrap();
         assert_eq!(chosen.set(), &named, "{what}");
         match newest_or_named(&catalog, chosen, asked, point) {
             Ok(()) => assert_eq!(refused, 0, "{what}"),
@@ -185,11 +195,59 @@ fn a_revision_of_a_cluster_that_came_before_is_meant_only_by_name() {
     let mut newer = entry(60, 30, &[]);
     newer.full.cluster.id = "1234".parse().unwrap();
     let catalog = Catalog { sets: vec![newer, entry(0, 10, &[])], unreadable: vec![], unfinished: vec![] };
-    let chosen = choose(&catalog.sets, None, Point::Revision(10)).unwrap();
+    let chosen = choose(&catalog, None, Point::Revision(10)).unwrap();
 
     let refused = newest_or_named(&catalog, chosen, None, Point::Revision(10)).unwrap_err();
     assert!(refused.complaint().to_string().contains(&format!("--set {}", set(0))), "{refused}");
     assert_eq!(newest_or_named(&catalog, chosen, Some(&set(0)), Point::Revision(10)), Ok(()));
-    let own = choose(&catalog.sets, None, Point::Revision(30)).unwrap();
+    let own = choose(&catalog, None, Point::Revision(30)).unwrap();
     assert_eq!(newest_or_named(&catalog, own, None, Point::Revision(30)), Ok(()));
+}
+
+/// Whoever asks for a point that is gone has to know where it may be.
+#[test]
+fn a_set_that_may_have_had_the_point_is_named_with_its_reason() {
+    let broken = |minutes, last| Entry { broken: Some("gone".to_owned()), ..entry(minutes, last, &[]) };
+    let catalog = |sets: Vec<Entry>, unreadable: &[i64]| Catalog {
+        unreadable: unreadable.iter().map(|at| (set(*at), "no JSON".to_owned())).collect(),
+        ..all(&sets)
+    };
+    let whole = entry(60, 30, &[]);
+    for (what, catalog, point, named) in [
+        ("nothing else", catalog(vec![whole.clone()], &[]), Point::Revision(20), vec![]),
+        (
+            "a broken one had it",
+            catalog(vec![whole.clone(), broken(0, 20)], &[]),
+            Point::Revision(20),
+            vec![set(0)],
+        ),
+        (
+            "a broken one had another",
+            catalog(vec![whole.clone(), broken(0, 19)], &[]),
+            Point::Revision(20),
+            vec![],
+        ),
+        (
+            "nobody knows of an unreadable one",
+            catalog(vec![whole.clone(), broken(0, 20)], &[-60, 90]),
+            Point::Revision(20),
+            vec![set(-60), set(0), set(90)],
+        ),
+        (
+            "by time only an earlier one",
+            catalog(vec![whole.clone(), broken(0, 20)], &[-60, 90]),
+            Point::Time(minute(30)),
+            vec![set(-60), set(0)],
+        ),
+        ("only unreadable ones", catalog(vec![], &[90]), Point::Latest, vec![set(90)]),
+    ] {
+        let told = choose(&catalog, None, point).unwrap_err();
+
+        for (unusable, why) in [(0, "gone"), (-60, "no JSON"), (90, "no JSON")] {
+            let wanted = named.contains(&set(unusable));
+            let found = told.to_string().contains(&format!("{} ({why})", set(unusable)));
+            assert_eq!(found, wanted, "{what}: {told}");
+        }
+        assert_eq!(told.complaint().next.contains("a copy in another store"), !named.is_empty(), "{what}");
+    }
 }

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::common::{self, Place, size};
-use crate::backup::catalog::{Entry, catalog};
+use crate::backup::catalog::{Catalog, Entry, catalog};
 use crate::backup::chain::{Point, choose};
 use crate::backup::copy::copy;
 use crate::backup::layout::{ROOT, SetId};
 use crate::datadir_tool::progress::{Listener, Progress};
 use crate::lifecycle::block_on;
-use crate::report::{self, Exit};
+use crate::report::{self, Complaint, Exit};
 
 /// Its flags.
 #[derive(Debug, clap::Args)]
@@ -41,17 +41,14 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let to = common::store(args.to.as_deref(), args.to_job_config.as_deref())?;
     block_on(async {
         let catalog = catalog(&from).await.map_err(|error| error.complaint())?;
-        let wanted: Vec<&Entry> = if args.all {
-            catalog.sets.iter().filter(|entry| entry.broken.is_none()).collect()
-        } else if args.sets.is_empty() {
-            vec![choose(&catalog.sets, None, Point::Latest).map_err(|error| error.complaint())?]
-        } else {
-            let found = args.sets.iter().map(|set| choose(&catalog.sets, Some(set), Point::Latest));
-            found.collect::<Result<_, _>>().map_err(|error| error.complaint())?
-        };
+        let (wanted, mut left) = wanted(args, &catalog)?;
         let there = to.list(ROOT).await.map_err(|error| error.complaint())?;
-        let of: u64 = wanted.iter().map(|entry| entry.bytes).sum();
-        let mut progress = Progress::begin(args.progress, "copy");
+        // Without what is over there already: it would make the time left a guess.
+        let has = |entry: &Entry| -> u64 {
+            there.iter().filter(|listed| entry.names.contains(&listed.name)).map(|listed| listed.bytes).sum()
+        };
+        let of: u64 = wanted.iter().map(|entry| entry.bytes.saturating_sub(has(entry))).sum();
+        let mut progress = Progress::begin(args.progress, "copying");
         let (mut done, mut objects) = (0, 0);
         // The oldest first, so that what is interrupted is a store as it was some time ago.
         for entry in wanted.iter().rev() {
@@ -59,15 +56,51 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
                 done += bytes;
                 progress.tell(done, of.max(done));
             });
-            objects += copied.await.map_err(|error| error.complaint())?;
+            match copied.await {
+                Ok(copied) => objects += copied,
+                // With --all, one that is damaged does not hold the others back.
+                Err(error) if args.all && error.is_of_the_set() => {
+                    left.push((entry.set().clone(), error.to_string()));
+                }
+                Err(error) => return Err(error.complaint().into()),
+            }
         }
         drop(progress);
+        let sets = wanted.iter().filter(|entry| left.iter().all(|(set, _)| set != entry.set())).count();
         report::answer(&format!(
-            "{objects} objects, {}, copied to {}; the rest of {} sets was there",
+            "{objects} objects, {}, copied to {}; the rest of {sets} sets was there",
             size(done),
             to.url(),
-            wanted.len(),
         ))?;
-        Ok(Exit::Done)
+        if left.is_empty() {
+            return Ok(Exit::Done);
+        }
+        Err(not_copied(left, to.url()).into())
     })
+}
+
+/// The sets to copy, the newest first, and those that cannot be, with the reason.
+fn wanted<'a>(args: &Args, catalog: &'a Catalog) -> Result<(Vec<&'a Entry>, Vec<(SetId, String)>)> {
+    if args.all {
+        let broken =
+            catalog.sets.iter().filter_map(|entry| Some((entry.set().clone(), entry.broken.clone()?)));
+        let left = broken.chain(catalog.unreadable.iter().cloned()).collect();
+        return Ok((catalog.sets.iter().filter(|entry| entry.broken.is_none()).collect(), left));
+    }
+    if args.sets.is_empty() {
+        let newest = choose(catalog, None, Point::Latest).map_err(|error| error.complaint())?;
+        return Ok((vec![newest], Vec::new()));
+    }
+    let found = args.sets.iter().map(|set| choose(catalog, Some(set), Point::Latest));
+    Ok((found.collect::<Result<_, _>>().map_err(|error| error.complaint())?, Vec::new()))
+}
+
+fn not_copied(mut left: Vec<(SetId, String)>, to: &str) -> Complaint {
+    left.sort();
+    let told: Vec<String> = left.iter().map(|(set, why)| format!("\n    - {set}: {why}")).collect();
+    Complaint::failed(
+        format!("{} sets were not copied:{}", left.len(), told.concat()),
+        format!("they are not in {to}, and cannot be restored from here either"),
+        "`etcd-backup verify --all` says what is wrong with each; the others are copied",
+    )
 }

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::common::{Opened, Place, size, time};
+use super::interruption;
+use super::scratch::Scratch;
 use crate::backup::catalog::{Catalog, Entry, catalog, load};
 use crate::backup::chain::{Chain, Point, chain, choose, newest_or_named};
 use crate::backup::codec::{CodecError, Keys};
@@ -14,11 +16,11 @@ use crate::backup::fetch::{FetchError, Fetched, fetch};
 use crate::backup::layout::SetId;
 use crate::backup::store::Store;
 use crate::backup::verify::{read_back, whole};
-use crate::datadir::restore::{HashRule, Restored, Restoring, Run, restore};
+use crate::datadir::membership::Membership;
+use crate::datadir::restore::{HashRule, RestoreError, Restored, Restoring, Run, restore};
 use crate::datadir::seed::expect_free;
 use crate::datadir_tool::progress::{Listener, Progress};
 use crate::datadir_tool::source::Source;
-use crate::lifecycle::block_on;
 use crate::report::{self, Complaint, Exit};
 
 /// Its flags.
@@ -74,22 +76,52 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     // Before anything is brought that would have no place.
     expect_free(&args.data_dir, args.wal_dir.as_deref()).map_err(|error| error.complaint())?;
     let opened = args.place.open()?;
-    // Beside the target, so that it is the same disk, which has to have the room anyway; removed in the end.
-    let beside = tempfile_beside(&args.data_dir)?;
-    let (chain, fetched) = block_on(bring(args, &opened, beside.path()))?;
-    let restoring = Restoring {
-        snapshot: &fetched.database,
-        membership: &membership,
-        data_dir: &args.data_dir,
-        wal_dir: args.wal_dir.as_deref(),
-        hash: HashRule::Proven,
+    let wanted = Wanted {
+        membership,
+        data_dir: args.data_dir.clone(),
+        wal_dir: args.wal_dir.clone(),
         bump: args.bump_revision,
-        target_version: None,
         run: if args.dry_run { Run::Dry } else { Run::Real },
     };
-    let restored = restore(&restoring, &mut |_, _| {}).map_err(|error| error.complaint())?;
+    interruption::block_on(async {
+        // Beside the target, so that it is the same disk, which has to have the room anyway; removed in the end.
+        let beside = scratch_beside(&args.data_dir)?;
+        let (chain, fetched) = bring(args, &opened, beside.path()).await?;
+        let database = fetched.database.clone();
+        // On a thread of its own, so that a signal is heard meanwhile.
+        let restored = tokio::task::spawn_blocking(move || wanted.make(&database)).await?;
+        told(args, &opened, &restored.map_err(|error| error.complaint())?, &chain, &fetched)
+    })
+}
+
+/// The member that is wanted.
+struct Wanted {
+    membership: Membership,
+    data_dir: PathBuf,
+    wal_dir: Option<PathBuf>,
+    bump: Option<u64>,
+    run: Run,
+}
+
+impl Wanted {
+    fn make(&self, database: &Path) -> Result<Restored, RestoreError> {
+        let restoring = Restoring {
+            snapshot: database,
+            membership: &self.membership,
+            data_dir: &self.data_dir,
+            wal_dir: self.wal_dir.as_deref(),
+            hash: HashRule::Proven,
+            bump: self.bump,
+            target_version: None,
+            run: self.run,
+        };
+        restore(&restoring, &mut |_, _| {})
+    }
+}
+
+fn told(args: &Args, opened: &Opened, restored: &Restored, chain: &Chain, fetched: &Fetched) -> Result<Exit> {
     let outcome = Outcome {
-        restored: &restored,
+        restored,
         set: chain.set(),
         objects: 1 + chain.deltas.len(),
         last_change: fetched.replayed.at,
@@ -97,7 +129,7 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     if args.json {
         report::answer_json(&outcome)?;
     } else {
-        report::answer(&human(&outcome, &chain, opened.store.url()))?;
+        report::answer(&human(&outcome, chain, opened.store.url()))?;
     }
     Ok(Exit::Done)
 }
@@ -106,7 +138,7 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
 async fn bring(args: &Args, opened: &Opened, into: &Path) -> Result<(Chain, Fetched)> {
     let Opened { store, keys, .. } = opened;
     let catalog = catalog(store).await.map_err(|error| error.complaint())?;
-    let entry = choose(&catalog.sets, args.set.as_ref(), args.to).map_err(|error| error.complaint())?;
+    let entry = choose(&catalog, args.set.as_ref(), args.to).map_err(|error| error.complaint())?;
     newest_or_named(&catalog, entry, args.set.as_ref(), args.to).map_err(|error| error.complaint())?;
     let set = load(store, entry).await.map_err(|error| error.complaint())?;
     let chain = chain(&set, args.to);
@@ -165,36 +197,12 @@ async fn intact_before<'a>(
     None
 }
 
-fn tempfile_beside(data_dir: &Path) -> Result<Scratch> {
+fn scratch_beside(data_dir: &Path) -> Result<Scratch> {
     let parent = match data_dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
     Scratch::below(parent).with_context(|| format!("make a directory in {}", parent.display()))
-}
-
-/// A directory that is removed in the end, with what was put into it.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    /// A new one, only for us.
-    pub(super) fn below(parent: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = parent.join(format!(".etcd-backup-{}", uuid::Uuid::new_v4()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Ignored: it holds copies only, and its name says whose it is.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn human(outcome: &Outcome, chain: &Chain, url: &str) -> String {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::common::{Opened, Place, random, size};
-use super::restore::Scratch;
+use super::interruption;
+use super::scratch::Scratch;
 use crate::backup::catalog::{Entry, catalog, load};
 use crate::backup::chain::{Point, choose};
-use crate::backup::layout::SetId;
+use crate::backup::layout::{self, SetId};
 use crate::backup::verify::{Verified, read_back, record, restore_and_judge, whole};
 use crate::datadir_tool::progress::{Listener, Progress};
-use crate::lifecycle::block_on;
 use crate::report::{self, Complaint, Exit};
 
 /// Its flags.
@@ -46,22 +46,26 @@ pub(in crate::backup) struct Args {
 /// Runs it.
 pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
-    let verified = block_on(async {
+    interruption::block_on(async {
         let catalog = catalog(&opened.store).await.map_err(|error| error.complaint())?;
         let entries: Vec<&Entry> = if args.all {
             catalog.sets.iter().collect()
         } else if args.sets.is_empty() {
-            vec![choose(&catalog.sets, None, Point::Latest).map_err(|error| error.complaint())?]
+            vec![choose(&catalog, None, Point::Latest).map_err(|error| error.complaint())?]
         } else {
-            let found = args.sets.iter().map(|set| choose(&catalog.sets, Some(set), Point::Latest));
+            let found = args.sets.iter().map(|set| choose(&catalog, Some(set), Point::Latest));
             found.collect::<Result<_, _>>().map_err(|error| error.complaint())?
         };
         let mut verified = Vec::new();
         for entry in entries {
             verified.push(verify(args, &opened, entry).await?);
         }
-        Ok(verified)
-    })?;
+        let unreadable = if args.all { &catalog.unreadable[..] } else { &[] };
+        told(args, &opened, &verified, unreadable)
+    })
+}
+
+fn told(args: &Args, opened: &Opened, verified: &[Verified], unreadable: &[(SetId, String)]) -> Result<Exit> {
     if args.json {
         report::answer_json(&verified)?;
     } else {
@@ -69,17 +73,17 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
             report::answer(&human(one))?;
         }
     }
-    let faults: Vec<String> = verified
-        .iter()
-        .flat_map(|one| one.faults.iter().map(|fault| format!("\n    - {}: {}", fault.object, fault.why)))
-        .collect();
+    let faults = verified.iter().flat_map(|one| &one.faults);
+    let faults = faults.map(|fault| format!("\n    - {}: {}", fault.object, fault.why));
+    let sets = unreadable.iter().map(|(set, why)| format!("\n    - {}: {why}", layout::full_manifest(set)));
+    let faults: Vec<String> = faults.chain(sets).collect();
     if faults.is_empty() {
         return Ok(Exit::Done);
     }
     Err(Complaint::failed(
         format!("{} of what is in {} cannot be used:{}", faults.len(), opened.store.url(), faults.concat()),
         "a restore would refuse it, or stop before it",
-        next(&verified),
+        next(verified),
     )
     .into())
 }

@@ -118,7 +118,7 @@ async fn newest(job: &Job) -> Result<Option<BackupSet>, String> {
     if catalog.sets.is_empty() {
         return Ok(None);
     }
-    let entry = choose(&catalog.sets, None, Point::Latest).map_err(|error| error.to_string())?;
+    let entry = choose(&catalog, None, Point::Latest).map_err(|error| error.to_string())?;
     if job.keys.is_empty() && entry.full.object.encryption != Encryption::None {
         return Err(format!(
             "set {} is encrypted, and there is no private key here: set encryption.identities, or run `etcd-backup verify` where one is",
