@@ -105,6 +105,11 @@ pub fn answer(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Where an answer goes that is too long for memory; nothing else may be printed then.
+pub fn stdout() -> impl Write {
+    io::stdout()
+}
+
 /// Prints a value as indented JSON on stdout.
 pub fn answer_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
     answer(&serde_json::to_string_pretty(value)?)?;

@@ -14,7 +14,9 @@ Examples:
   etcd-backup save --store s3://bucket/etcd
   etcd-backup verify --deep
   etcd-backup restore --to 2026-11-26T11:38:00Z --from-link --initial-cluster-token \"$TOKEN\" --data-dir restored
-  etcd-backup copy --all --to file:///mnt/elsewhere";
+  etcd-backup copy --all --to file:///mnt/elsewhere
+  etcd-backup export keys.jsonl
+  etcd-backup import keys.jsonl --etcd http://10.0.0.5:2379";
 
 /// Takes backups of an etcd cluster, lists, checks and restores them.
 #[derive(Debug, Parser)]
@@ -49,6 +51,10 @@ enum Command {
     Prune(command::prune::Args),
     /// Copy sets into another store
     Copy(command::copy::Args),
+    /// Write the keys of a running cluster into a file that any version of etcd takes
+    Export(command::export::Args),
+    /// Put such a file into a running cluster
+    Import(command::import::Args),
 }
 
 /// Runs a command line.
@@ -65,5 +71,7 @@ pub fn run(args: &[OsString]) -> Result<Exit> {
         Command::Bbr(args) => command::bbr::run(&args),
         Command::Prune(args) => command::prune::run(&args),
         Command::Copy(args) => command::copy::run(&args),
+        Command::Export(args) => command::export::run(&args),
+        Command::Import(args) => command::import::run(&args),
     }
 }

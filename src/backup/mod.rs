@@ -20,10 +20,12 @@ pub mod copy;
 pub mod daemon;
 pub mod delta;
 pub mod deltas;
+pub mod export;
 pub mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod full;
+pub mod import;
 pub mod layout;
 pub mod manifest;
 pub mod prune;

@@ -19,6 +19,8 @@ use super::connect::{ConnectError, Target, connect, connect_plain};
 use super::id::{ClusterId, MemberId, PeerUrl};
 use super::member::Member;
 
+pub mod access;
+pub mod keys;
 mod maintenance;
 pub mod snapshot;
 pub mod watch;
@@ -82,6 +84,12 @@ pub enum EtcdError {
     /// The database has reached its quota: nothing is taken that could make it larger.
     #[error("the database of etcd is full")]
     NoSpace,
+    /// A request or an answer is larger than one of the two sides takes. In their words.
+    #[error("it is too large for one message ({0})")]
+    TooLarge(String),
+    /// Nobody can log in: authentication is off.
+    #[error("authentication is not enabled")]
+    AuthNotEnabled,
     /// Anything else, in etcd's words.
     #[error("etcd answered: {0}")]
     Other(String),
@@ -124,6 +132,14 @@ impl EtcdError {
             Self::Compacted(0)
         } else if has("database space exceeded") {
             Self::NoSpace
+        } else if has("request is too large")
+            || has("too many operations in txn")
+            || has("message length too large")
+            || has("message larger than max")
+        {
+            Self::TooLarge(message.to_owned())
+        } else if has("authentication is not enabled") {
+            Self::AuthNotEnabled
         } else if has("lease already exists") {
             Self::LeaseExists
         } else if has("requested lease not found") {
@@ -132,6 +148,7 @@ impl EtcdError {
             || has("user name is empty")
             // As a watch is cancelled: in a text, with no code.
             || has("permission denied")
+            || has("authentication failed")
             || has("auth store")
         {
             Self::Auth(message.to_owned())
@@ -382,6 +399,11 @@ impl EtcdClient {
         Self::bounded(self.limit, self.inner.lease_grant(seconds, Some(options))).await.map(|_| ())
     }
 
+    /// Grants a lease for so many seconds, with an id that etcd chooses.
+    pub async fn grant_new_lease(&mut self, seconds: i64) -> Result<i64, EtcdError> {
+        Self::bounded(self.limit, self.inner.lease_grant(seconds, None)).await.map(|answer| answer.id())
+    }
+
     /// Gives a lease its full time again; one that has run out is [`EtcdError::LeaseNotFound`].
     pub async fn renew_lease(&mut self, id: i64) -> Result<(), EtcdError> {
         let renewal = async {
@@ -480,6 +502,23 @@ mod tests {
         );
         assert_eq!(of(Code::FailedPrecondition, "etcdserver: lease already exists"), EtcdError::LeaseExists);
         assert_eq!(of(Code::NotFound, "etcdserver: requested lease not found"), EtcdError::LeaseNotFound);
+        for (code, text) in [
+            (Code::InvalidArgument, "etcdserver: request is too large"),
+            (Code::InvalidArgument, "etcdserver: too many operations in txn request"),
+            (Code::ResourceExhausted, "trying to send message larger than max (2097190 vs. 2097152)"),
+            (
+                Code::OutOfRange,
+                "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes",
+            ),
+        ] {
+            assert_eq!(of(code, text), EtcdError::TooLarge(text.to_owned()));
+        }
+        assert_eq!(
+            of(Code::FailedPrecondition, "etcdserver: authentication is not enabled"),
+            EtcdError::AuthNotEnabled
+        );
+        let login = "etcdserver: authentication failed, invalid user ID or password";
+        assert!(matches!(of(Code::InvalidArgument, login), EtcdError::Auth(_)));
         assert!(matches!(of(Code::Unknown, "etcdserver: something new"), EtcdError::Other(_)));
     }
 }

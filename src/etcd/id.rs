@@ -67,6 +67,11 @@ macro_rules! hexadecimal_id {
 }
 
 hexadecimal_id!(
+    /// Identifies a lease; etcd's own interface has it with a sign.
+    LeaseId, "a lease id in hexadecimal"
+);
+
+hexadecimal_id!(
     /// The id of one member: what its log carries, and what `member remove` takes.
     MemberId,
     "a member id (up to 16 hexadecimal digits)"

@@ -4,6 +4,8 @@ pub(super) mod bbr;
 pub(super) mod check;
 mod common;
 pub(super) mod copy;
+pub(super) mod export;
+pub(super) mod import;
 mod interruption;
 pub(super) mod list;
 pub(super) mod prune;
