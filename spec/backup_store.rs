@@ -278,6 +278,44 @@ async fn sets_are_copied_listed_shown_and_pruned_by_whoever_has_the_url() {
 }
 
 #[tokio::test]
+async fn a_set_that_cannot_be_copied_is_named_and_holds_nobody_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = files(&directory.path().join("here"));
+    let there = format!("file://{}", directory.path().join("there").display());
+    let store = Store::open(&here).unwrap();
+    let mut sets = Vec::new();
+    for number in 1..=5 {
+        sets.push(put_set(&store, &some(10 + number), u8::try_from(number).unwrap()).await);
+    }
+    let [whole, cut, changed, unread, newest] = &sets[..] else { unreachable!() };
+    let object = |set: &SetId| directory.path().join("here").join(format!("v1/{set}/full.db"));
+    std::fs::write(object(cut), b"short").unwrap();
+    let mut bytes = std::fs::read(object(changed)).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(object(changed), bytes).unwrap();
+    std::fs::write(object(unread).with_file_name("full.json"), b"{}").unwrap();
+
+    let copied = etcd_backup(&["copy", "--all", "--store", &here.url, "--to", &there]);
+
+    let text = stderr(&copied);
+    assert_eq!(copied.status.code(), Some(1), "{text}");
+    assert!(text.contains("3 sets were not copied"), "{text}");
+    for set in [cut, changed, unread] {
+        assert!(text.contains(&format!("- {set}: ")), "{set}: {text}");
+    }
+    let copies = Store::open(&StoreConfig { url: there.clone(), ..StoreConfig::default() }).unwrap();
+    let copies: Vec<SetId> =
+        catalog(&copies).await.unwrap().sets.iter().map(|entry| entry.set().clone()).collect();
+    assert_eq!(copies, [newest.clone(), whole.clone()]);
+    // Who asks for one by name hears why not, and a verification of all names the same three.
+    let asked = etcd_backup(&["copy", "--set", unread.as_str(), "--store", &here.url, "--to", &there]);
+    assert!(stderr(&asked).contains(&format!("set {unread} cannot be restored")), "{}", stderr(&asked));
+    let verified = stderr(&etcd_backup(&["verify", "--all", "--store", &here.url]));
+    assert!([cut, changed, unread].iter().all(|set| verified.contains(set.as_str())), "{verified}");
+    assert!(!verified.contains(&format!("v1/{whole}")), "{verified}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_store_is_told_with_what_to_do() {
     let Some(s3) = S3::start() else { return };
     let wire = Wire::to(s3.address());

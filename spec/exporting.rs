@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 use etcd::{Etcd, PATIENCE, Start, ask, base64, number};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -40,21 +44,14 @@ impl Scene {
         self.0.path().join(name)
     }
 
-    fn command(&self, what: &str, file: &Path, etcd: &Etcd, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-backup"));
-        command.arg(what).arg(file).args(["--etcd", &format!("http://{}:2379", etcd.address)]).args(more);
-        command.env_clear().stdin(Stdio::null());
-        command
-    }
-
     fn export(&self, name: &str, etcd: &Etcd, more: &[&str]) -> (PathBuf, Output) {
         let file = self.file(name);
-        let output = self.command("export", &file, etcd, more).output().unwrap();
+        let output = command("export", &file, etcd, more).output().unwrap();
         (file, output)
     }
 
     fn import(&self, file: &Path, etcd: &Etcd, more: &[&str]) -> Output {
-        self.command("import", file, etcd, more).output().unwrap()
+        command("import", file, etcd, more).output().unwrap()
     }
 
     /// What is there besides the directories of etcd.
@@ -63,6 +60,13 @@ impl Scene {
         let files = entries.filter(|entry| !entry.file_type().unwrap().is_dir());
         files.map(|entry| entry.file_name().into_string().unwrap()).collect()
     }
+}
+
+fn command(what: &str, file: &Path, etcd: &Etcd, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-backup"));
+    command.arg(what).arg(file).args(["--etcd", &format!("http://{}:2379", etcd.address)]).args(more);
+    command.env_clear().stdin(Stdio::null());
+    command
 }
 
 fn succeeded(output: &Output) -> String {
@@ -242,9 +246,9 @@ fn everything_moves_from_3_4_to_3_7_while_somebody_writes() {
     assert!(told.contains("4006 keys written into cluster"), "{told}");
     assert!(told.contains("passwords none yet for"), "{told}");
     assert_eq!(keys(&to, 0), wanted);
-    let (had, has) = (leases(&from), leases(&to));
-    assert_eq!(has.keys().collect::<Vec<_>>(), [&77, &(i64::MAX as u64)]);
-    assert_eq!(has, had);
+    let moved = leases(&to);
+    assert_eq!(moved.keys().collect::<Vec<_>>(), [&77, &(i64::MAX as u64)]);
+    assert_eq!(moved, leases(&from));
     assert_eq!(access(&to), access(&from));
 
     // Once more: nobody means that by accident, and then it changes nothing.
@@ -254,7 +258,7 @@ fn everything_moves_from_3_4_to_3_7_while_somebody_writes() {
     let told = succeeded(&scene.import(&file, &to, &["--into-existing"]));
     assert!(told.contains("0 keys written") && told.contains("4006 were there"), "{told}");
     assert_eq!(revision(&to), before);
-    assert_eq!(leases(&to), has);
+    assert_eq!(leases(&to), moved);
     // Nor is a file written over.
     let (_, output) = scene.export("keys", &from, &[]);
     refused(&output, 3);
@@ -289,7 +293,7 @@ fn an_import_that_was_killed_goes_on() {
     // Somebody else has a lease of that name.
     to.call("lease/grant", &json!({"ID": 77, "TTL": 9_000}));
     let killed = |place: &str, more: &[&str]| {
-        let mut command = scene.command("import", &file, &to, more);
+        let mut command = command("import", &file, &to, more);
         let output = command.env("ETCD_TOOLS_FAIL_POINT", place).output().unwrap();
         assert_eq!(output.status.signal(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
         keys(&to, 0).len()
@@ -346,7 +350,7 @@ fn what_differs_is_refused_unless_it_is_said_which_is_right() {
     let before = (keys(&to, 0), access(&to), revision(&to));
 
     let told = refused(&scene.import(&file, &to, &["--into-existing"]), 3);
-    assert!(told.contains(r#"3 keys, roles or users"#), "{told}");
+    assert!(told.contains("3 keys, roles or users"), "{told}");
     assert!(told.contains(r#"user u, "a/differs", "a/leased""#), "{told}");
     assert_eq!((keys(&to, 0), access(&to), revision(&to)), before);
 
@@ -394,7 +398,7 @@ fn an_export_of_a_revision_that_is_compacted_meanwhile_says_run_it_again() {
     let scene = Scene::new();
     let from = scene.etcd("3.6", "from", &[]);
     put_many(&from, 8_000, 2_000);
-    let mut command = scene.command("export", Path::new("-"), &from, &["--progress", "none"]);
+    let mut command = command("export", Path::new("-"), &from, &["--progress", "none"]);
     let mut export = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It has read some pages now, and waits for us: the pipe is full.
     let mut lines = BufReader::with_capacity(1_000, export.stdout.take().unwrap());
@@ -422,6 +426,91 @@ fn an_export_of_a_revision_that_is_compacted_meanwhile_says_run_it_again() {
     succeeded(&output);
     succeeded(&scene.import(&file, &to, &[]));
     assert_eq!(keys(&to, 0), keys(&from, 0));
+}
+
+/// A CA, a server's certificate for this address and those of two users, as files in a directory.
+fn certificates(directory: &Path, address: std::net::IpAddr) {
+    let key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = ca.self_signed(&key).unwrap();
+    let issuer = Issuer::new(ca, key);
+    std::fs::write(directory.join("ca.crt"), certificate.pem()).unwrap();
+    for name in ["server", "root", "app"] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![address.to_string()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        std::fs::write(directory.join(format!("{name}.crt")), certificate.pem()).unwrap();
+        std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+#[test]
+fn with_authentication_on_the_administrator_exports_everything_and_others_what_they_may() {
+    for series in ["3.4", "3.7"] {
+        let scene = Scene::new();
+        let directory = scene.file("certificates");
+        std::fs::create_dir(&directory).unwrap();
+        let start = Start::alone(series, &scene.file("from"));
+        certificates(&directory, start.address);
+        let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+        let secure = format!("https://{}:2381", start.address);
+        let listen = format!("http://{}:2379,{secure}", start.address);
+        let from = Etcd::start(&start.with(&[
+            "--listen-client-urls",
+            &listen,
+            "--client-cert-auth",
+            "--trusted-ca-file",
+            &file("ca.crt"),
+            "--cert-file",
+            &file("server.crt"),
+            "--key-file",
+            &file("server.key"),
+        ]));
+        from.put("key/1", b"1");
+        from.put("key/2", b"2");
+        from.put("other", b"3");
+        from.call("auth/role/add", &json!({"name": "root"}));
+        let grant = json!({"permType": "READ", "key": base64(b"key/"), "range_end": base64(b"key0")});
+        from.call("auth/role/add", &json!({"name": "reader"}));
+        from.call("auth/role/grant", &json!({"name": "reader", "perm": grant}));
+        for (user, role) in [("root", "root"), ("app", "reader")] {
+            from.call("auth/user/add", &json!({"name": user, "password": "of-a-test"}));
+            from.call("auth/user/grant", &json!({"user": user, "role": role}));
+        }
+        let wanted = (keys(&from, 0), access(&from));
+        from.call("auth/enable", &json!({}));
+        let export = |name: &str, user: &str, more: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-backup"));
+            command.arg("export").arg(scene.file(name)).args(["--etcd", &secure]).args(more);
+            command.args(["--etcd-cacert", &file("ca.crt")]);
+            command.args(["--etcd-cert", &file(&format!("{user}.crt"))]);
+            command.args(["--etcd-key", &file(&format!("{user}.key"))]);
+            let output = command.env_clear().stdin(Stdio::null()).output().unwrap();
+            (scene.file(name), output)
+        };
+
+        let told = refused(&export("nothing", "app", &[]).1, 3);
+        assert!(told.contains("--prefix"), "{told}");
+        assert!(!scene.file("nothing").exists());
+        let (_, output) = export("part", "app", &["--prefix", "key/"]);
+        assert!(succeeded(&output).contains("2 keys at revision"), "{series}");
+        let (exported, output) = export("all", "root", &[]);
+        succeeded(&output);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("authentication is on"), "{told}");
+
+        let to = scene.etcd("3.6", "to", &[]);
+        let told = succeeded(&scene.import(&exported, &to, &[]));
+        assert!(told.contains("`etcdctl auth enable` turns it on here"), "{told}");
+        assert_eq!((keys(&to, 0), access(&to)), wanted);
+        // A user without a password is known by certificate.
+        to.call("auth/enable", &json!({}));
+    }
 }
 
 #[test]
@@ -454,7 +543,7 @@ fn a_lease_that_ends_during_the_import_takes_its_keys_with_it_and_that_is_told()
     let (file, output) = scene.export("keys", &from, &[]);
     succeeded(&output);
     let to = scene.etcd("3.6", "to", &[]);
-    let mut command = scene.command("import", &file, &to, &[]);
+    let mut command = command("import", &file, &to, &[]);
     let output = command.env("ETCD_TOOLS_FAIL_POINT", "import:written").output().unwrap();
     assert_eq!(output.status.signal(), Some(9));
     assert_eq!(keys(&to, 0).len(), 2);
@@ -474,7 +563,7 @@ fn an_export_that_is_ended_or_killed_leaves_nothing_for_long() {
     let (file, hidden) = (scene.file("keys"), scene.file(".keys.etcd-export"));
     let begun = || {
         from.signal(Signal::SIGSTOP);
-        let mut command = scene.command("export", &file, &from, &[]);
+        let mut command = command("export", &file, &from, &[]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         eventually("it has begun", || hidden.exists().then_some(()));
         child

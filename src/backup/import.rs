@@ -209,7 +209,7 @@ impl Run<'_> {
         let (mut same, mut kept) = (0, 0);
         let (mut count, mut named) = (conflicts.len() as u64, conflicts.to_vec());
         self.left_out = 0;
-        while let Some(key) = keys.next()? {
+        while let Some(key) = keys.read()? {
             told(keys.bytes());
             if self.importing.selection.name(&key.key.0).is_none() {
                 continue;
@@ -242,7 +242,7 @@ impl Run<'_> {
         let mut there = There::over(Pages::now(self.span.clone()));
         let mut keys = self.importing.source.keys()?;
         let (mut batch, mut written) = (batch::Batch::default(), 0);
-        while let Some(key) = keys.next()? {
+        while let Some(key) = keys.read()? {
             let Some(wanted) = self.wanted(key) else { continue };
             let found = self.find(&mut there, &wanted.key).await?;
             let seen = match self.step(&wanted, found.as_ref()).await? {
@@ -271,11 +271,12 @@ impl Run<'_> {
 
     /// Compares every key with what is there now, at one revision.
     async fn read_back(&mut self, kept: u64, told: &mut dyn FnMut(u64)) -> Result<Back, ImportError> {
-        let revision = self.client.revision().await.map_err(|error| self.failed("its revision", error))?;
+        let revision = self.client.revision_of(&self.span).await;
+        let revision = revision.map_err(|error| self.failed("its revision", error))?;
         let mut there = There::over(Pages::at(self.span.clone(), revision));
         let mut keys = self.importing.source.keys()?;
         let (mut differing, mut named, mut other, mut expired) = (0_u64, Vec::new(), 0_u64, 0);
-        while let Some(key) = keys.next()? {
+        while let Some(key) = keys.read()? {
             told(keys.bytes());
             let Some(wanted) = self.wanted(key) else { continue };
             let found = self.find(&mut there, &wanted.key).await?;

@@ -79,8 +79,11 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     })
 }
 
+/// Sets that are not copied, and why.
+type Left = Vec<(SetId, String)>;
+
 /// The sets to copy, the newest first, and those that cannot be, with the reason.
-fn wanted<'a>(args: &Args, catalog: &'a Catalog) -> Result<(Vec<&'a Entry>, Vec<(SetId, String)>)> {
+fn wanted<'a>(args: &Args, catalog: &'a Catalog) -> Result<(Vec<&'a Entry>, Left)> {
     if args.all {
         let broken =
             catalog.sets.iter().filter_map(|entry| Some((entry.set().clone(), entry.broken.clone()?)));
@@ -95,7 +98,7 @@ fn wanted<'a>(args: &Args, catalog: &'a Catalog) -> Result<(Vec<&'a Entry>, Vec<
     Ok((found.collect::<Result<_, _>>().map_err(|error| error.complaint())?, Vec::new()))
 }
 
-fn not_copied(mut left: Vec<(SetId, String)>, to: &str) -> Complaint {
+fn not_copied(mut left: Left, to: &str) -> Complaint {
     left.sort();
     let told: Vec<String> = left.iter().map(|(set, why)| format!("\n    - {set}: {why}")).collect();
     Complaint::failed(

@@ -93,8 +93,8 @@ pub async fn export<W: Write>(
 ) -> Result<(W, Exported), ExportError> {
     let (Answering { target, mut client, status }, membership) = cluster.source().await?;
     let failed = |error| ExportError::Etcd { member: format!("{}:{}", target.name, target.port), error };
-    // Through consensus: this member has applied everything up to it when it answers.
-    let revision = client.revision().await.map_err(failed)?;
+    let span = Span::prefix(prefix);
+    let revision = client.revision_of(&span).await.map_err(failed)?;
     let head = Head {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -106,7 +106,7 @@ pub async fn export<W: Write>(
         written_by: written_by(),
     };
     let mut writing = Writing::begin(out, &head)?;
-    let mut pages = Pages::at(Span::prefix(prefix), revision);
+    let mut pages = Pages::at(span, revision);
     let mut leases: BTreeMap<LeaseId, Lease> = BTreeMap::new();
     let (mut done, mut of) = (0, 0);
     loop {

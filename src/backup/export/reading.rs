@@ -79,7 +79,7 @@ impl<R: BufRead> Reading<R> {
     }
 
     /// The next line; `None` when the last one was read and everything is as it was written.
-    pub fn next(&mut self) -> Result<Option<Record>, Unproven> {
+    pub fn read(&mut self) -> Result<Option<Record>, Unproven> {
         if self.proven.is_some() {
             return Ok(None);
         }

@@ -28,10 +28,8 @@ impl Plan {
         }
         let (has_roles, has_users) = (client.roles().await?, client.users().await?);
         for role in roles {
-            let there = match has_roles.contains(&role.name) {
-                true => Some(client.role(&role.name).await?),
-                false => None,
-            };
+            let there =
+                if has_roles.contains(&role.name) { Some(client.role(&role.name).await?) } else { None };
             let wanted: Vec<Grant> = role.permissions.iter().cloned().map(Into::into).collect();
             match conflict::role(&role.name, &wanted, there.as_deref(), rule) {
                 Some(change) => plan.roles.push((role.name.clone(), change)),
@@ -39,10 +37,8 @@ impl Plan {
             }
         }
         for user in users {
-            let there = match has_users.contains(&user.name) {
-                true => Some(client.user(&user.name).await?),
-                false => None,
-            };
+            let there =
+                if has_users.contains(&user.name) { Some(client.user(&user.name).await?) } else { None };
             match conflict::user(&user.roles, there.as_deref(), rule) {
                 Some(change) => plan.users.push((user.name.clone(), change)),
                 None => plan.conflicts.push(format!("user {}", user.name)),

@@ -109,7 +109,7 @@ impl Source {
         let (head, mut reading) = Reading::begin(BufReader::with_capacity(BUFFER_BYTES, &file))?;
         let (mut leases, mut hanging) = (BTreeMap::new(), BTreeMap::<LeaseId, u64>::new());
         let (mut roles, mut users, mut auth) = (Vec::new(), Vec::new(), None);
-        while let Some(record) = reading.next()? {
+        while let Some(record) = reading.read()? {
             match record {
                 Record::Key(key) => {
                     if let Some(lease) = key.lease {
@@ -151,9 +151,9 @@ pub struct Keys<'a> {
 
 impl Keys<'_> {
     /// The next one; `None` behind the last one, when the file is still the one that was proven.
-    pub fn next(&mut self) -> Result<Option<Key>, Refused> {
+    pub fn read(&mut self) -> Result<Option<Key>, Refused> {
         let refused = |why| Refused { path: self.source.path.clone(), why };
-        while let Some(record) = self.reading.next().map_err(|why| refused(why.into()))? {
+        while let Some(record) = self.reading.read().map_err(|why| refused(why.into()))? {
             if let Record::Key(key) = record {
                 return Ok(Some(key));
             }

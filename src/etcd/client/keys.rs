@@ -156,6 +156,15 @@ impl EtcdClient {
         Ok((Page { pairs: pairs.collect(), remaining }, more))
     }
 
+    /// The cluster's revision, through consensus, for whoever may read these keys: the member that is asked has applied
+    /// everything up to it.
+    pub async fn revision_of(&mut self, span: &Span) -> Result<i64, EtcdError> {
+        let options = GetOptions::new().with_range(span.end.clone()).with_keys_only().with_limit(1);
+        let asked = self.inner.get(span.from.clone(), Some(options));
+        let answer = Self::bounded(PAGE_WITHIN, asked).await?;
+        Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
+    }
+
     /// Writes all of these keys at one revision, or none of them: `false` if one is no longer as it was seen.
     pub async fn put_all(&mut self, puts: &[&Put]) -> Result<bool, EtcdError> {
         let compares = puts.iter().map(|put| Compare::mod_revision(&*put.key, CompareOp::Equal, put.seen));

@@ -37,7 +37,9 @@ fn records() -> Vec<Record> {
 
 fn written(records: &[Record]) -> Vec<u8> {
     let mut writing = Writing::begin(Vec::new(), &head()).unwrap();
-    records.iter().for_each(|record| writing.put(record).unwrap());
+    for record in records {
+        writing.put(record).unwrap();
+    }
     writing.end().unwrap().0
 }
 
@@ -45,12 +47,12 @@ fn written(records: &[Record]) -> Vec<u8> {
 fn read(file: &[u8]) -> Result<(Head, Vec<Record>, Counts), Unproven> {
     let (head, mut reading) = Reading::begin(file)?;
     let mut records = Vec::new();
-    while let Some(record) = reading.next()? {
+    while let Some(record) = reading.read()? {
         records.push(record);
     }
     assert_eq!(reading.bytes(), file.len() as u64);
     assert!(reading.sha256().is_some());
-    assert!(reading.next().unwrap().is_none());
+    assert!(reading.read().unwrap().is_none());
     Ok((head, records, reading.counts()))
 }
 
