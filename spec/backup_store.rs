@@ -93,6 +93,7 @@ async fn put_set(store: &Store, bytes: &[u8], random: u8) -> SetId {
         begun: jiff::Timestamp::now(),
         ended: jiff::Timestamp::now(),
         hash: None,
+        keys: None,
         object,
         written_by: "a specification".to_owned(),
     };

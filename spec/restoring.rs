@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use etcd::SERIES;
 use etcd::base64;
+use etcd_release::backup::layout::full_manifest;
+use etcd_release::backup::seal::sealed;
 use scene::{Scene, act, failed, keys_at, leases, number_of, started, succeeded};
 use serde_json::{Value, json};
 
@@ -77,6 +79,9 @@ fn a_deep_verification_compares_the_hash_that_every_series_tells() {
             if comparable {
                 assert!(told.contains("its keys have the hash that etcd told"), "{series} {what}: {told}");
             }
+            let keys = keys_at(&scene.etcd, 0).len();
+            let many = ["and are as many", "are as many as etcd told"].iter().any(|text| told.contains(text));
+            assert!(many && told.contains(&format!("({keys} keys, ")), "{series} {what}: {told}");
         };
         compare("never compacted");
         scene.etcd.compact(scene.revision().cast_unsigned() / 2);
@@ -93,6 +98,23 @@ fn a_deep_verification_compares_the_hash_that_every_series_tells() {
         scene.etcd.compact(scene.revision().cast_unsigned());
         compare("nothing left");
     }
+}
+
+#[test]
+fn another_number_of_keys_than_etcd_counted_is_a_fault() {
+    let scene = Scene::new();
+    act(&scene.etcd, 7, 30);
+    scene.save();
+    let mut full = scene.set().full;
+    let counted = full.keys.unwrap();
+    full.keys = Some(counted + 1);
+    full.hash = None;
+    std::fs::write(scene.object(&full_manifest(&full.set)), sealed(&full)).unwrap();
+
+    let told = failed(&scene.backup(&["verify", "--deep"]));
+
+    assert!(told.contains(&format!("there are {counted} keys")), "{told}");
+    assert!(told.contains(&format!("where etcd counted {}", counted + 1)), "{told}");
 }
 
 #[test]

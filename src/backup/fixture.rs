@@ -57,6 +57,7 @@ pub(super) fn full(minutes: i64, last: i64) -> Full {
         begun: minute(minutes),
         ended: minute(minutes + 1),
         hash: None,
+        keys: None,
         object: object(layout::full_object(&set, ""), format!("full {last}").as_bytes()),
         written_by: "etcd-backup test".to_owned(),
         set,

@@ -124,8 +124,9 @@ pub async fn take(
     // At the member it is of, and soon: what is compacted in between has no hash any more.
     let hash = client.hash_kv(passed.last).await.ok();
     let hash = hash.map(|hash| KeyHash { revision: passed.last, compacted: hash.compacted, hash: hash.hash });
+    let keys = client.count_at(passed.last).await.ok();
     let cluster = described(cluster, &status.version, status.member_id, &membership);
-    let full = written(set, cluster, passed, (begun, ended), hash, object);
+    let full = written(set, cluster, passed, (begun, ended), (hash, keys), object);
     let name = layout::full_manifest(&full.set);
     store.put_new(&name, sealed(&full)).await?;
     fail_point::reach("backup:full-listed");
@@ -149,11 +150,12 @@ fn written(
     cluster: manifest::Cluster,
     passed: Passed,
     (begun, ended): (Timestamp, Timestamp),
-    hash: Option<KeyHash>,
+    (hash, keys): (Option<KeyHash>, Option<u64>),
     object: Object,
 ) -> Full {
     let revisions = Revisions { compacted: passed.compacted, last: passed.last };
-    Full { version: VERSION, set, cluster, revisions, begun, ended, hash, object, written_by: written_by() }
+    let (version, written_by) = (VERSION, written_by());
+    Full { version, set, cluster, revisions, begun, ended, hash, keys, object, written_by }
 }
 
 fn described(

@@ -29,6 +29,9 @@ pub struct Full {
     pub ended: Timestamp,
     /// etcd's own hash of keys and values, if it could be had.
     pub hash: Option<KeyHash>,
+    /// How many keys there are at its last revision, as etcd counts them, if that could be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
     /// The object.
     pub object: Object,
     /// The program that wrote it, `etcd-backup 0.1.0`.

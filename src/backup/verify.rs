@@ -18,7 +18,7 @@ use super::layout::{self, SetId};
 use super::manifest::{Delta, Object, VERSION, Verification};
 use super::seal::sealed;
 use super::store::{Failure, Store, StoreError};
-use crate::datadir::key_hash::key_hash;
+use crate::datadir::key_hash::{key_hash, keys_at};
 use crate::datadir::membership::Membership;
 use crate::datadir::restore::{HashRule, Restoring, Run, restore};
 use crate::datadir::validate::validate;
@@ -41,6 +41,10 @@ pub struct Verified {
     pub faults: Vec<Fault>,
     /// Whether etcd's own hash of the keys was compared.
     pub hash_compared: bool,
+    /// How many keys there are at `revision`, counted in what was restored.
+    pub keys: Option<u64>,
+    /// Whether those of the full snapshot were compared with what etcd counted when it was taken.
+    pub keys_compared: bool,
 }
 
 /// Something that is wrong.
@@ -79,6 +83,8 @@ pub async fn read_back(
             bytes: 0,
             faults: gaps(&chain),
             hash_compared: false,
+            keys: None,
+            keys_compared: false,
         };
         let mut whole = true;
         for (object, delta) in objects(&chain) {
@@ -135,11 +141,13 @@ pub async fn restore_and_judge(
         bytes: chain.bytes(),
         faults: gaps(chain),
         hash_compared: false,
+        keys: None,
+        keys_compared: false,
     };
     let (chain, directory) = (chain.clone(), directory.to_path_buf());
     let name = chain.full.object.name.clone();
     let judged = tokio::task::spawn_blocking(move || {
-        let faults = judge(&chain, &fetched, &directory, &mut verified.hash_compared)?;
+        let faults = judge(&chain, &fetched, &directory, &mut verified)?;
         if !faults.is_empty() {
             verified.revision = None;
         }
@@ -236,7 +244,7 @@ fn judge(
     chain: &Chain,
     fetched: &Fetched,
     directory: &Path,
-    hash_compared: &mut bool,
+    verified: &mut Verified,
 ) -> Result<Vec<Fault>, CodecError> {
     let object = &chain.full.object;
     let machine = |why: String| CodecError::Machine { object: object.name.clone(), why };
@@ -262,11 +270,22 @@ fn judge(
         let first = report.findings.first().map(|finding| finding.what.clone()).unwrap_or_default();
         return Ok(fault(format!("what was restored from it is {:?}: {first}", report.verdict)));
     }
+    let db = File::open(data_dir.join("member/snap/db")).map_err(|error| machine(error.to_string()))?;
+    let (full, last) = (chain.full.revisions.last, fetched.revisions.last);
+    let [counted, in_the_end] = keys_at(&db, [full, last]).map_err(|error| machine(error.to_string()))?;
+    verified.keys = Some(in_the_end);
+    if let Some(told) = chain.full.keys {
+        verified.keys_compared = true;
+        if told != counted {
+            return Ok(fault(format!(
+                "there are {counted} keys at revision {full} where etcd counted {told}"
+            )));
+        }
+    }
     if let Some(hash) = chain.full.hash {
-        let db = File::open(data_dir.join("member/snap/db")).map_err(|error| machine(error.to_string()))?;
         let own = key_hash(&db, hash.compacted, hash.revision).map_err(|error| machine(error.to_string()))?;
         if let Some(own) = own {
-            *hash_compared = true;
+            verified.hash_compared = true;
             if !own.fits(hash.hash) {
                 return Ok(fault(format!(
                     "keys up to revision {} have the hash {} where etcd said {}",

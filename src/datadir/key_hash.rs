@@ -1,7 +1,7 @@
 //! etcd's own hash of keys and values (`HashKV`), computed over a database that no etcd has open
 //! (docs/contract.md#key-hash).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::ControlFlow;
@@ -77,6 +77,34 @@ pub fn key_hash(db: &File, compacted: i64, revision: i64) -> Result<Option<KeyHa
         }
     })?;
     Ok(Some(hashes))
+}
+
+/// How many keys there are at each of these revisions. Every key that is there is remembered by a number.
+pub fn keys_at<const N: usize>(db: &File, revisions: [i64; N]) -> Result<[u64; N], Error> {
+    let map = Map::of(db)?;
+    let db = Db::over_cut(map.as_slice())?;
+    let mut counts = [0; N];
+    let Some(keys) = db.bucket(b"key")? else { return Ok(counts) };
+    let mut there = HashSet::new();
+    let mut counted = 0;
+    let mut order: Vec<usize> = (0..N).collect();
+    order.sort_by_key(|place| revisions[*place]);
+    let mut count = |upto: i64, there: &HashSet<u128>| {
+        while let Some(place) = order.get(counted).filter(|place| revisions[**place] < upto) {
+            counts[*place] = there.len() as u64;
+            counted += 1;
+        }
+    };
+    each(&keys, revisions.iter().copied().max().unwrap_or_default(), |at, value| {
+        count(at.main, &there);
+        if at.deleted {
+            there.remove(&number(value));
+        } else {
+            there.insert(number(value));
+        }
+    })?;
+    count(i64::MAX, &there);
+    Ok(counts)
 }
 
 /// What the last record of a key since the compaction says.

@@ -115,13 +115,16 @@ async fn verify(args: &Args, opened: &Opened, entry: &Entry) -> Result<Verified>
 }
 
 fn human(verified: &Verified) -> String {
-    let how = match (verified.deep, verified.hash_compared) {
-        (false, _) => "every object read back",
-        (true, false) => "restored and judged",
-        (true, true) => "restored and judged, its keys have the hash that etcd told",
+    let how = match (verified.deep, verified.hash_compared, verified.keys_compared) {
+        (false, _, _) => "every object read back",
+        (true, false, false) => "restored and judged",
+        (true, true, false) => "restored and judged, its keys have the hash that etcd told",
+        (true, false, true) => "restored and judged, its keys are as many as etcd told",
+        (true, true, true) => "restored and judged, its keys have the hash that etcd told and are as many",
     };
+    let keys = verified.keys.map(|keys| format!("{keys} keys, ")).unwrap_or_default();
     format!(
-        "{}: whole up to revision {}, {how} ({} objects, {})",
+        "{}: whole up to revision {}, {how} ({keys}{} objects, {})",
         verified.set,
         verified.revision.unwrap_or_default(),
         verified.objects,

@@ -165,6 +165,14 @@ impl EtcdClient {
         Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
     }
 
+    /// How many keys there are at a revision, which this member has applied and not compacted.
+    pub async fn count_at(&mut self, revision: i64) -> Result<u64, EtcdError> {
+        let span = Span::prefix(b"");
+        let options = GetOptions::new().with_range(span.end).with_count_only().with_revision(revision);
+        let asked = self.inner.get(span.from, Some(options.with_serializable()));
+        Ok(Self::bounded(PAGE_WITHIN, asked).await?.count().max(0).cast_unsigned())
+    }
+
     /// Writes all of these keys at one revision, or none of them: `false` if one is no longer as it was seen.
     pub async fn put_all(&mut self, puts: &[&Put]) -> Result<bool, EtcdError> {
         let compares = puts.iter().map(|put| Compare::mod_revision(&*put.key, CompareOp::Equal, put.seen));
