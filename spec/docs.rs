@@ -36,7 +36,7 @@ use typing::type_blocks;
 
 /// Pages whose commands are typed in this order, on one deployment. The first leaves nothing behind; the
 /// second deploys again, and the others start from three members that serve, and end so.
-const TYPED: [&str; 12] = [
+const TYPED: [&str; 13] = [
     "README.md",
     "docs/deploy.md",
     "docs/etcdctl.md",
@@ -46,6 +46,7 @@ const TYPED: [&str; 12] = [
     "docs/certificates.md",
     "docs/recover.md",
     "docs/restore.md",
+    "docs/export.md",
     "docs/datadir.md",
     "docs/seed.md",
     "docs/public-interface.md",

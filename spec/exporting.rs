@@ -19,6 +19,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use etcd::{Etcd, PATIENCE, Start, ask, base64, number};
+use etcd_release::etcd::client::EtcdClient;
+use etcd_release::etcd::client::keys::Put;
+use etcd_release::etcd::connect::Target;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{
@@ -370,6 +373,30 @@ fn what_differs_is_refused_unless_it_is_said_which_is_right() {
     assert_eq!(access(&to).1["u"], Value::Null);
 }
 
+/// An import writes on condition that nobody else has: all of a transaction, or nothing of it.
+#[test]
+fn a_transaction_does_nothing_where_somebody_else_has_written() {
+    let scene = Scene::new();
+    let etcd = scene.etcd("3.6", "etcd", &[]);
+    etcd.put("b", b"1");
+    let seen = i64::try_from(revision(&etcd)).unwrap();
+    let put = |key: &str, seen| Put { key: key.into(), value: b"ours".to_vec(), lease: 0, seen };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let target = Target::named(&etcd.address.to_string(), 2379);
+        let mut client = EtcdClient::connect_plain(&target, PATIENCE).await.unwrap();
+        let (absent, there) = (put("a", 0), put("b", seen));
+
+        for wrong in [put("b", 0), put("b", seen - 1), put("c", seen)] {
+            assert!(!client.put_all(&[&absent, &wrong]).await.unwrap(), "{wrong:?}");
+        }
+        assert_eq!(keys(&etcd, 0), BTreeMap::from([(base64(b"b"), (base64(b"1"), 0))]));
+        assert!(client.put_all(&[&absent, &there]).await.unwrap());
+        assert!(!client.put_all(&[&absent, &there]).await.unwrap());
+    });
+    assert_eq!(keys(&etcd, 0).values().filter(|(value, _)| *value == base64(b"ours")).count(), 2);
+}
+
 #[test]
 fn a_part_is_moved_and_renamed() {
     let scene = Scene::new();
@@ -391,6 +418,55 @@ fn a_part_is_moved_and_renamed() {
     let wanted = wanted.map(|(key, value)| (base64(key.as_bytes()), (base64(value.as_bytes()), 0)));
     assert_eq!(keys(&to, 0), BTreeMap::from(wanted));
     assert!(access(&to).1.is_empty());
+}
+
+#[test]
+fn a_backup_is_exported_as_the_cluster_would_have_been() {
+    for series in ["3.4", "3.7"] {
+        let scene = Scene::new();
+        let from = scene.etcd(series, "from", &[]);
+        fill(&from);
+        from.delete("one");
+        from.compact(revision(&from) - 10);
+        from.put("key/00001", b"new");
+        let (live, output) = scene.export("live", &from, &[]);
+        succeeded(&output);
+        let store = format!("file://{}", scene.file("store").display());
+        let backup = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_etcd-backup"));
+            command.args(args).args(["--store", &store]).env_clear().stdin(Stdio::null()).output().unwrap()
+        };
+        succeeded(&backup(&["save", "--etcd", &format!("http://{}:2379", from.address)]));
+        from.stop();
+
+        let stored = scene.file("stored");
+        let told = succeeded(&backup(&["export", stored.to_str().unwrap(), "--to", "latest"]));
+
+        assert!(told.contains("4006 keys at revision"), "{told}");
+        // But for when they were written, and what root may do, which is etcd's own knowledge.
+        let lines = |file: &Path| {
+            let text = std::fs::read_to_string(file).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let mut lines: Vec<Value> = lines.collect();
+            lines[0]["begun"] = Value::Null;
+            for line in &mut lines {
+                if line["role"]["name"] == "root" {
+                    line["role"]["permissions"] = Value::Null;
+                }
+            }
+            lines.pop();
+            lines
+        };
+        assert!(lines(&stored) == lines(&live), "{series}");
+        let mut files = scene.files();
+        files.sort();
+        assert_eq!(files, ["live", "stored"]);
+        let part = succeeded(&backup(&["export", "-", "--to", "latest", "--prefix", "leased/"]));
+        assert_eq!(part.lines().filter(|line| line.starts_with("{\"key\":")).count(), 3);
+        // A store without a point, or a point beside a cluster: nobody knows which is meant.
+        refused(&backup(&["export", "-"]), 3);
+        refused(&backup(&["export", "-", "--to", "latest", "--etcd", "http://127.0.0.1:1"]), 3);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ Examples:
   etcd-backup restore --to 2026-11-26T11:38:00Z --from-link --initial-cluster-token \"$TOKEN\" --data-dir restored
   etcd-backup copy --all --to file:///mnt/elsewhere
   etcd-backup export keys.jsonl
+  etcd-backup export keys.jsonl --to latest --store s3://bucket/etcd
   etcd-backup import keys.jsonl --etcd http://10.0.0.5:2379";
 
 /// Takes backups of an etcd cluster, lists, checks and restores them.

@@ -30,6 +30,8 @@ use source::{Selection, Source};
 use there::There;
 use write::Write;
 
+/// So many keys without a look at anything else.
+const AT_ONCE: u64 = 1_000;
 /// So many are named; the others are counted.
 const NAMED: usize = 5;
 
@@ -100,7 +102,7 @@ pub async fn import(
     let span = Span::prefix(&importing.selection.prefix_there(&source.head.prefix.0));
     let leases = Leases::new(seconds, importing.into_existing);
     let member = format!("{}:{}", target.name, target.port);
-    let mut run = Run { importing, client, member, span, leases, left_out: 0 };
+    let mut run = Run { importing, client, member, span, leases, left_out: 0, looked_up: 0 };
 
     run.expect_room().await?;
     let (roles, users) = if importing.access { (&*source.roles, &*source.users) } else { (&[][..], &[][..]) };
@@ -145,6 +147,7 @@ struct Run<'a> {
     leases: Leases,
     /// Keys of leases that nobody knows the time of: they ended with them.
     left_out: u64,
+    looked_up: u64,
 }
 
 /// A key as it is to be over there.
@@ -321,6 +324,11 @@ impl Run<'_> {
     }
 
     async fn find(&mut self, there: &mut There, key: &[u8]) -> Result<Option<Pair>, ImportError> {
+        self.looked_up += 1;
+        if self.looked_up.is_multiple_of(AT_ONCE) {
+            // Where nothing is there nothing is waited for: signals are heard in between.
+            tokio::task::yield_now().await;
+        }
         there.find(&mut self.client, key).await.map_err(|error| self.failed(&printable(key), error))
     }
 

@@ -21,9 +21,9 @@ use crate::datadir::source::Map;
 
 /// What etcd keeps of a key, by revision: `mvccpb.KeyValue`.
 #[derive(Clone, PartialEq, Message)]
-struct KeyValue {
+pub(super) struct KeyValue {
     #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
     #[prost(int64, tag = "2")]
     create_revision: i64,
     #[prost(int64, tag = "3")]
@@ -31,18 +31,18 @@ struct KeyValue {
     #[prost(int64, tag = "4")]
     version: i64,
     #[prost(bytes = "vec", tag = "5")]
-    value: Vec<u8>,
+    pub(super) value: Vec<u8>,
     #[prost(int64, tag = "6")]
-    lease: i64,
+    pub(super) lease: i64,
 }
 
 /// What etcd keeps of a lease: `leasepb.Lease`.
 #[derive(Clone, Copy, PartialEq, Message)]
-struct StoredLease {
+pub(super) struct StoredLease {
     #[prost(int64, tag = "1")]
-    id: i64,
+    pub(super) id: i64,
     #[prost(int64, tag = "2")]
-    seconds: i64,
+    pub(super) seconds: i64,
 }
 
 /// What was added.

@@ -59,6 +59,11 @@ pub(super) struct Opened {
 }
 
 impl Place {
+    /// Whether somebody named a store.
+    pub(super) fn is_named(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// The same as flags, for another command of this program.
     pub(super) fn flags(&self) -> Vec<OsString> {
         let mut flags = Vec::new();

@@ -45,11 +45,11 @@ pub(in crate::backup) struct Args {
 /// Runs it.
 pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let cluster = args.members.cluster()?;
+    let mut progress = Progress::begin(args.progress, "proving the file");
+    let source = Source::prove(&args.file, &mut |done, of| progress.tell(done, of));
+    drop(progress);
+    let source = source.map_err(|error| ImportError::File(error).complaint())?;
     interruption::block_on(async {
-        let mut progress = Progress::begin(args.progress, "proving the file");
-        let source = Source::prove(&args.file, &mut |done, of| progress.tell(done, of));
-        drop(progress);
-        let source = source.map_err(|error| ImportError::File(error).complaint())?;
         let selection = Selection {
             prefix: args.prefix.clone().into_bytes(),
             renamed: args.renamed.clone().map(String::into_bytes),

@@ -86,7 +86,8 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     interruption::block_on(async {
         // Beside the target, so that it is the same disk, which has to have the room anyway; removed in the end.
         let beside = scratch_beside(&args.data_dir)?;
-        let (chain, fetched) = bring(args, &opened, beside.path()).await?;
+        let (chain, fetched) =
+            bring(args.set.as_ref(), args.to, args.progress, &opened, beside.path()).await?;
         let database = fetched.database.clone();
         // On a thread of its own, so that a signal is heard meanwhile.
         let restored = tokio::task::spawn_blocking(move || wanted.make(&database)).await?;
@@ -135,14 +136,20 @@ fn told(args: &Args, opened: &Opened, restored: &Restored, chain: &Chain, fetche
 }
 
 /// Resolves the point and brings everything that it needs.
-async fn bring(args: &Args, opened: &Opened, into: &Path) -> Result<(Chain, Fetched)> {
+pub(super) async fn bring(
+    set: Option<&SetId>,
+    to: Point,
+    listener: Listener,
+    opened: &Opened,
+    into: &Path,
+) -> Result<(Chain, Fetched)> {
     let Opened { store, keys, .. } = opened;
     let catalog = catalog(store).await.map_err(|error| error.complaint())?;
-    let entry = choose(&catalog, args.set.as_ref(), args.to).map_err(|error| error.complaint())?;
-    newest_or_named(&catalog, entry, args.set.as_ref(), args.to).map_err(|error| error.complaint())?;
-    let set = load(store, entry).await.map_err(|error| error.complaint())?;
-    let chain = chain(&set, args.to);
-    let mut progress = Progress::begin(args.progress, "reading the backup");
+    let entry = choose(&catalog, set, to).map_err(|error| error.complaint())?;
+    newest_or_named(&catalog, entry, set, to).map_err(|error| error.complaint())?;
+    let loaded = load(store, entry).await.map_err(|error| error.complaint())?;
+    let chain = chain(&loaded, to);
+    let mut progress = Progress::begin(listener, "reading the backup");
     let fetched = fetch(store, &chain, keys, into, move |done, of| progress.tell(done, of)).await;
     match fetched {
         Ok(fetched) => Ok((chain, fetched)),
@@ -197,7 +204,7 @@ async fn intact_before<'a>(
     None
 }
 
-fn scratch_beside(data_dir: &Path) -> Result<Scratch> {
+pub(super) fn scratch_beside(data_dir: &Path) -> Result<Scratch> {
     let parent = match data_dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

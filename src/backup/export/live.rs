@@ -5,13 +5,14 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
-use super::record::{Auth, Blob, Counts, FORMAT, Head, Key, Lease, Record, Role, User, VERSION};
+use super::Exported;
+use super::record::{Auth, Blob, FORMAT, Head, Key, Lease, Record, Role, User, VERSION};
 use super::writing::Writing;
 use crate::backup::cluster::{Answering, Cluster, NoMember};
 use crate::backup::full::written_by;
 use crate::etcd::client::keys::{Pages, Span};
 use crate::etcd::client::{EtcdClient, EtcdError};
-use crate::etcd::id::{ClusterId, LeaseId};
+use crate::etcd::id::LeaseId;
 use crate::fail_point;
 use crate::report::Complaint;
 
@@ -64,23 +65,6 @@ impl ExportError {
             }
         }
     }
-}
-
-/// What was exported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exported {
-    /// Whose keys.
-    pub cluster: ClusterId,
-    /// At which revision.
-    pub revision: i64,
-    /// How many of what.
-    pub counts: Counts,
-    /// The size of all lines.
-    pub bytes: u64,
-    /// Why users and roles are not in it, if they are not.
-    pub no_access: Option<String>,
-    /// Whether authentication is on, if that is known.
-    pub auth: Option<bool>,
 }
 
 /// Exports the keys that begin with `prefix`; users and roles only with all keys, because they are the whole cluster's.
@@ -142,7 +126,7 @@ pub async fn export<W: Write>(
             Err(error) => return Err(failed(error)),
         }
     } else {
-        no_access = Some("they are for the whole cluster, and only some keys were exported".to_owned());
+        no_access = Some(super::ONLY_SOME.to_owned());
     }
     let (out, counts, bytes) = writing.end()?;
     Ok((out, Exported { cluster: head.cluster_id, revision, counts, bytes, no_access, auth }))
