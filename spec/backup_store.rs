@@ -304,10 +304,10 @@ async fn a_set_that_cannot_be_copied_is_named_and_holds_nobody_back() {
     for set in [cut, changed, unread] {
         assert!(text.contains(&format!("- {set}: ")), "{set}: {text}");
     }
-    let copies = Store::open(&StoreConfig { url: there.clone(), ..StoreConfig::default() }).unwrap();
-    let copies: Vec<SetId> =
-        catalog(&copies).await.unwrap().sets.iter().map(|entry| entry.set().clone()).collect();
-    assert_eq!(copies, [newest.clone(), whole.clone()]);
+    let other = Store::open(&StoreConfig { url: there.clone(), ..StoreConfig::default() }).unwrap();
+    let arrived: Vec<SetId> =
+        catalog(&other).await.unwrap().sets.iter().map(|entry| entry.set().clone()).collect();
+    assert_eq!(arrived, [newest.clone(), whole.clone()]);
     // Who asks for one by name hears why not, and a verification of all names the same three.
     let asked = etcd_backup(&["copy", "--set", unread.as_str(), "--store", &here.url, "--to", &there]);
     assert!(stderr(&asked).contains(&format!("set {unread} cannot be restored")), "{}", stderr(&asked));

@@ -53,10 +53,6 @@ impl Scene {
         (file, output)
     }
 
-    fn import(&self, file: &Path, etcd: &Etcd, more: &[&str]) -> Output {
-        command("import", file, etcd, more).output().unwrap()
-    }
-
     /// What is there besides the directories of etcd.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).unwrap().map(Result::unwrap);
@@ -70,6 +66,10 @@ fn command(what: &str, file: &Path, etcd: &Etcd, more: &[&str]) -> Command {
     command.arg(what).arg(file).args(["--etcd", &format!("http://{}:2379", etcd.address)]).args(more);
     command.env_clear().stdin(Stdio::null());
     command
+}
+
+fn import(file: &Path, etcd: &Etcd, more: &[&str]) -> Output {
+    command("import", file, etcd, more).output().unwrap()
 }
 
 fn succeeded(output: &Output) -> String {
@@ -243,7 +243,7 @@ fn everything_moves_from_3_4_to_3_7_while_somebody_writes() {
     assert_eq!(wanted.len(), 4_006);
 
     let to = scene.etcd("3.7", "to", &[]);
-    let output = scene.import(&file, &to, &[]);
+    let output = import(&file, &to, &[]);
 
     let told = succeeded(&output);
     assert!(told.contains("4006 keys written into cluster"), "{told}");
@@ -256,9 +256,9 @@ fn everything_moves_from_3_4_to_3_7_while_somebody_writes() {
 
     // Once more: nobody means that by accident, and then it changes nothing.
     let before = revision(&to);
-    let told = refused(&scene.import(&file, &to, &[]), 3);
+    let told = refused(&import(&file, &to, &[]), 3);
     assert!(told.contains("has 4006 keys") && told.contains(r#""\x01\xff\x00""#), "{told}");
-    let told = succeeded(&scene.import(&file, &to, &["--into-existing"]));
+    let told = succeeded(&import(&file, &to, &["--into-existing"]));
     assert!(told.contains("0 keys written") && told.contains("4006 were there"), "{told}");
     assert_eq!(revision(&to), before);
     assert_eq!(leases(&to), moved);
@@ -278,7 +278,7 @@ fn and_back_to_an_older_version() {
     // One that takes less at once than others.
     let to = scene.etcd("3.4", "to", &["--max-txn-ops", "50"]);
 
-    succeeded(&scene.import(&file, &to, &[]));
+    succeeded(&import(&file, &to, &[]));
 
     assert_eq!(keys(&to, 0), keys(&from, 0));
     assert_eq!(leases(&to), leases(&from));
@@ -304,7 +304,7 @@ fn an_import_that_was_killed_goes_on() {
 
     let first = killed("import:batch-written", &[]);
     assert!(first > 0 && first < 4_006, "{first}");
-    let told = refused(&scene.import(&file, &to, &[]), 3);
+    let told = refused(&import(&file, &to, &[]), 3);
     assert!(told.contains("--into-existing"), "{told}");
     let second = killed("import:batch-written", &["--into-existing"]);
     assert!(second > first && second < 4_006, "{second} after {first}");
@@ -312,7 +312,7 @@ fn an_import_that_was_killed_goes_on() {
     assert_eq!(killed("import:written", &["--into-existing"]), 4_006);
     assert!(access(&to).1.is_empty());
     let there = leases(&to);
-    let told = succeeded(&scene.import(&file, &to, &["--into-existing"]));
+    let told = succeeded(&import(&file, &to, &["--into-existing"]));
 
     assert!(told.contains("0 keys written") && told.contains("4d was taken: its keys hang on"), "{told}");
     // A lease that had to be called otherwise is so for all of its keys, and not granted again.
@@ -352,12 +352,12 @@ fn what_differs_is_refused_unless_it_is_said_which_is_right() {
     succeeded(&output);
     let before = (keys(&to, 0), access(&to), revision(&to));
 
-    let told = refused(&scene.import(&file, &to, &["--into-existing"]), 3);
+    let told = refused(&import(&file, &to, &["--into-existing"]), 3);
     assert!(told.contains("3 keys, roles or users"), "{told}");
     assert!(told.contains(r#"user u, "a/differs", "a/leased""#), "{told}");
     assert_eq!((keys(&to, 0), access(&to), revision(&to)), before);
 
-    let told = succeeded(&scene.import(&file, &to, &["--into-existing", "--on-conflict", "keep"]));
+    let told = succeeded(&import(&file, &to, &["--into-existing", "--on-conflict", "keep"]));
     assert!(
         told.contains("1 keys written") && told.contains("2 keys that differ are as they were"),
         "{told}"
@@ -366,7 +366,7 @@ fn what_differs_is_refused_unless_it_is_said_which_is_right() {
     assert_eq!(kept[&base64(b"a/differs")], (base64(b"theirs"), 0));
     assert_eq!(access(&to).1, before.1.1);
 
-    succeeded(&scene.import(&file, &to, &["--into-existing", "--on-conflict", "overwrite"]));
+    succeeded(&import(&file, &to, &["--into-existing", "--on-conflict", "overwrite"]));
     let mut wanted = keys(&from, 0);
     wanted.insert(base64(b"b/others"), (base64(b"1"), 0));
     assert_eq!(keys(&to, 0), wanted);
@@ -411,8 +411,8 @@ fn a_part_is_moved_and_renamed() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("users and roles are not in it"));
 
     // Keys elsewhere are in nobody's way.
-    succeeded(&scene.import(&file, &to, &[]));
-    succeeded(&scene.import(&file, &to, &["--prefix", "app/2", "--as", "other/"]));
+    succeeded(&import(&file, &to, &[]));
+    succeeded(&import(&file, &to, &["--prefix", "app/2", "--as", "other/"]));
 
     let wanted = [("app/1", "app/1"), ("app/2", "app/2"), ("other/", "app/2"), ("z", "z")];
     let wanted = wanted.map(|(key, value)| (base64(key.as_bytes()), (base64(value.as_bytes()), 0)));
@@ -494,13 +494,13 @@ fn an_export_of_a_revision_that_is_compacted_meanwhile_says_run_it_again() {
     let half = scene.file("half");
     std::fs::write(&half, [head.as_bytes(), &rest].concat()).unwrap();
     let to = scene.etcd("3.6", "to", &[]);
-    let told = refused(&scene.import(&half, &to, &[]), 3);
+    let told = refused(&import(&half, &to, &[]), 3);
     assert!(told.contains("it is cut off behind line"), "{told}");
     assert_eq!(revision(&to), 1);
     // Run again, it works.
     let (file, output) = scene.export("keys", &from, &[]);
     succeeded(&output);
-    succeeded(&scene.import(&file, &to, &[]));
+    succeeded(&import(&file, &to, &[]));
     assert_eq!(keys(&to, 0), keys(&from, 0));
 }
 
@@ -581,7 +581,7 @@ fn with_authentication_on_the_administrator_exports_everything_and_others_what_t
         assert!(told.contains("authentication is on"), "{told}");
 
         let to = scene.etcd("3.6", "to", &[]);
-        let told = succeeded(&scene.import(&exported, &to, &[]));
+        let told = succeeded(&import(&exported, &to, &[]));
         assert!(told.contains("`etcdctl auth enable` turns it on here"), "{told}");
         assert_eq!((keys(&to, 0), access(&to)), wanted);
         // A user without a password is known by certificate.
@@ -600,12 +600,12 @@ fn a_key_that_the_other_cluster_does_not_take_is_named() {
     succeeded(&output);
     let to = scene.etcd("3.7", "to", &[]);
 
-    let told = refused(&scene.import(&file, &to, &[]), 3);
+    let told = refused(&import(&file, &to, &[]), 3);
 
     assert!(told.contains(r#"does not take key "larger": its value has 3145728 bytes"#), "{told}");
     assert!(told.contains("max_request_bytes") && told.contains("--into-existing"), "{told}");
     let to = scene.etcd("3.7", "larger", &["--max-request-bytes", "4194304"]);
-    succeeded(&scene.import(&file, &to, &[]));
+    succeeded(&import(&file, &to, &[]));
     assert_eq!(keys(&to, 0), keys(&from, 0));
 }
 
@@ -626,7 +626,7 @@ fn a_lease_that_ends_during_the_import_takes_its_keys_with_it_and_that_is_told()
     eventually("the lease ends", || (keys(&to, 0).len() == 1).then_some(()));
 
     // It is granted anew: its time begins when it is imported.
-    let told = succeeded(&scene.import(&file, &to, &["--into-existing"]));
+    let told = succeeded(&import(&file, &to, &["--into-existing"]));
 
     assert!(told.contains("1 keys written") && told.contains("1 were there"), "{told}");
 }

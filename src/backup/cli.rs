@@ -28,7 +28,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// The job: scheduled backups, deltas, verification and defragmentation, on one instance at a time
     Run(command::run::Args),

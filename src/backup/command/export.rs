@@ -90,15 +90,14 @@ fn ambiguous(what: &str) -> Complaint {
 /// Exports into `out`, and gives it back.
 async fn export<W: Write>(args: &Args, out: W) -> Result<(W, Exported)> {
     let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-    let (out, exported) = match args.to {
-        Some(to) => export_backup(args, to, out).await?,
-        None => {
-            let cluster = args.members.cluster()?;
-            let mut progress = Progress::counting(args.progress, "exporting", Unit::Keys);
-            let mut tell = |done, of| progress.tell(done, of);
-            let exported = live::export(&cluster, args.prefix.as_bytes(), out, &mut tell).await;
-            exported.map_err(|error| error.complaint())?
-        }
+    let (out, exported) = if let Some(to) = args.to {
+        export_backup(args, to, out).await?
+    } else {
+        let cluster = args.members.cluster()?;
+        let mut progress = Progress::counting(args.progress, "exporting", Unit::Keys);
+        let mut tell = |done, of| progress.tell(done, of);
+        let exported = live::export(&cluster, args.prefix.as_bytes(), out, &mut tell).await;
+        exported.map_err(|error| error.complaint())?
     };
     let out = out.into_inner().map_err(|error| {
         let (path, source) = (args.file.clone(), error.into_error());
