@@ -614,21 +614,28 @@ fn a_lease_that_ends_during_the_import_takes_its_keys_with_it_and_that_is_told()
     let scene = Scene::new();
     let from = scene.etcd("3.6", "from", &[]);
     from.call("lease/grant", &json!({"ID": 5, "TTL": 2}));
-    put_with_lease(&from, "leased", "1", 5);
-    from.put("other", b"1");
+    put_with_lease(&from, "a/leased", "1", 5);
+    put_many(&from, 8_000, 2_000);
     let (file, output) = scene.export("keys", &from, &[]);
     succeeded(&output);
     let to = scene.etcd("3.6", "to", &[]);
     let mut command = command("import", &file, &to, &[]);
-    let output = command.env("ETCD_TOOLS_FAIL_POINT", "import:written").output().unwrap();
-    assert_eq!(output.status.signal(), Some(9));
-    assert_eq!(keys(&to, 0).len(), 2);
-    eventually("the lease ends", || (keys(&to, 0).len() == 1).then_some(()));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Held while it still writes the others, for as long as the lease lasts.
+    let leased = || keys(&to, 0).contains_key(&base64(b"a/leased"));
+    eventually("the first key is there", || leased().then_some(()));
+    signal(&child, Signal::SIGSTOP);
+    eventually("its lease ends", || (!leased()).then_some(()));
+    signal(&child, Signal::SIGCONT);
 
-    // It is granted anew: its time begins when it is imported.
+    let told = succeeded(&child.wait_with_output().unwrap());
+
+    assert!(told.contains("8001 keys written"), "{told}");
+    assert!(told.contains("expired   1 keys, with their leases"), "{told}");
+    // Once more: the lease is granted anew, its time begins when it is imported.
     let told = succeeded(&import(&file, &to, &["--into-existing"]));
-
-    assert!(told.contains("1 keys written") && told.contains("1 were there"), "{told}");
+    assert!(told.contains("1 keys written") && told.contains("8000 were there"), "{told}");
+    assert!(leased());
 }
 
 #[test]
