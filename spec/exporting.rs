@@ -617,6 +617,7 @@ fn a_lease_that_ends_during_the_import_takes_its_keys_with_it_and_that_is_told()
     let from = scene.etcd("3.6", "from", &[]);
     from.call("lease/grant", &json!({"ID": 5, "TTL": 2}));
     put_with_lease(&from, "a/leased", "1", 5);
+    put_with_lease(&from, "z/leased", "1", 5);
     put_many(&from, 8_000, 2_000);
     let (file, output) = scene.export("keys", &from, &[]);
     succeeded(&output);
@@ -632,11 +633,14 @@ fn a_lease_that_ends_during_the_import_takes_its_keys_with_it_and_that_is_told()
 
     let told = succeeded(&child.wait_with_output().unwrap());
 
-    assert!(told.contains("8001 keys written"), "{told}");
-    assert!(told.contains("expired   1 keys, with their leases"), "{told}");
+    // For the key at the end it was granted once more.
+    assert!(told.contains("8002 keys written") && told.contains("2 granted"), "{told}");
+    // On a slow machine that one ends as well.
+    let expired = |count: u32| told.contains(&format!("expired   {count} keys, with their leases"));
+    assert!(expired(1) || expired(2), "{told}");
     // Once more: the lease is granted anew, its time begins when it is imported.
     let told = succeeded(&import(&file, &to, &["--into-existing"]));
-    assert!(told.contains("1 keys written") && told.contains("8000 were there"), "{told}");
+    assert!(["8000 were there", "8001 were there"].iter().any(|text| told.contains(text)), "{told}");
     assert!(leased());
 }
 

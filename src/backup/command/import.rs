@@ -116,7 +116,10 @@ fn human(args: &Args, source: &Source, imported: &Imported) -> String {
         line(format_args!("left out  {} keys whose leases ended during the export", imported.left_out));
     }
     if imported.expired > 0 {
-        line(format_args!("expired   {} keys, with their leases, since they were written", imported.expired));
+        line(format_args!(
+            "expired   {} keys, with their leases, since they were written: run it again with --into-existing to have them again",
+            imported.expired
+        ));
     }
     if imported.roles + imported.users > 0 {
         line(format_args!("users     {} and {} roles", imported.users, imported.roles));

@@ -1,6 +1,6 @@
 //! Leases over there: with the same ids where they are free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::etcd::id::LeaseId;
@@ -13,6 +13,8 @@ pub(super) struct Leases {
     there: BTreeMap<LeaseId, i64>,
     /// What the other cluster said of its own leases.
     asked: BTreeMap<i64, Option<i64>>,
+    /// Those that have ended since they were granted here, whether or not they were granted again for later keys.
+    ended: BTreeSet<LeaseId>,
     /// Whether a lease with the same id and the same time is taken for one that an import before has granted.
     again: bool,
     /// Those that were granted now.
@@ -80,15 +82,16 @@ impl Leases {
         Ok(there)
     }
 
-    /// Forgets a lease if it has ended over there; whether it had.
+    /// Forgets a lease if it has ended over there; whether it has, now or before.
     pub(super) async fn ended(&mut self, client: &mut EtcdClient, ours: LeaseId) -> Result<bool, EtcdError> {
-        let Some(there) = self.there.get(&ours) else { return Ok(true) };
-        let ended = client.lease_seconds(*there).await?.is_none();
-        if ended {
+        if let Some(there) = self.there.get(&ours)
+            && client.lease_seconds(*there).await?.is_none()
+        {
             self.there.remove(&ours);
             self.renamed.remove(&ours);
+            self.ended.insert(ours);
         }
-        Ok(ended)
+        Ok(self.ended.contains(&ours))
     }
 
     fn note(&mut self, ours: LeaseId, there: i64) {
