@@ -506,6 +506,13 @@ pub fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("packages-{}", std::process::id()));
+        // A process that had this number before may have left it, with links to the very tools: never written into.
+        match fs::remove_dir_all(&root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                panic!("{}: {error}", root.display())
+            }
+            _ => {}
+        }
         let (etcd, tools) = (root.join("etcd/bin"), root.join("etcd-tools/bin"));
         fs::create_dir_all(&etcd).expect("make a directory");
         fs::create_dir_all(&tools).expect("make a directory");
@@ -546,8 +553,11 @@ pub fn packages() -> &'static Path {
 /// would copy.
 fn share(from: &Path, to: &Path) {
     let real = fs::canonicalize(from).unwrap_or_else(|error| panic!("find {}: {error}", from.display()));
-    if fs::hard_link(&real, to).is_err() {
-        copy(&real, to);
+    match fs::hard_link(&real, to) {
+        Ok(()) => {}
+        // It may be a link to the same file: a copy would empty both.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => panic!("{} exists", to.display()),
+        Err(_) => copy(&real, to),
     }
 }
 
