@@ -8,6 +8,7 @@ use anyhow::Context;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 
+use super::beside::{BesideStore, store_beside};
 use super::honoured;
 use super::paths::Paths;
 use super::properties::{Fault, Properties};
@@ -19,8 +20,8 @@ use crate::etcd::{binary, flags, process};
 /// Everything that is asked and not there.
 pub fn faults(paths: &Paths, properties: &Properties) -> anyhow::Result<Vec<Fault>> {
     let mut faults = token_keys(paths, properties);
-    if properties.auto_restore && !paths.backup_job_json().exists() {
-        faults.push(no_backup_job());
+    if properties.auto_restore {
+        faults.extend(no_backups(store_beside(&paths.backup_job_json())));
     }
     let line = properties.etcd_version;
     let etcd = binary::path(paths, line);
@@ -45,13 +46,24 @@ pub fn faults(paths: &Paths, properties: &Properties) -> anyhow::Result<Vec<Faul
     Ok(faults)
 }
 
-fn no_backup_job() -> Fault {
-    Fault {
+fn no_backups(store: BesideStore) -> Option<Fault> {
+    let (rule, example) = match store {
+        BesideStore::Remote => return None,
+        BesideStore::None => (
+            "needs job etcd-backup, which is not on this VM and knows where backups are",
+            "deploy with operations/backup.yml, which adds it",
+        ),
+        BesideStore::Directory => (
+            "needs a store that is not a directory: only job etcd-backup is shown that",
+            "store.url: s3://bucket/etcd for job etcd-backup",
+        ),
+    };
+    Some(Fault {
         name: "auto_restore".to_owned(),
         value: "true".to_owned(),
-        rule: "needs job etcd-backup, which is not on this VM and knows where backups are".to_owned(),
-        example: "deploy with operations/backup.yml, which adds it".to_owned(),
-    }
+        rule: rule.to_owned(),
+        example: example.to_owned(),
+    })
 }
 
 fn no_package(line: ReleaseLine) -> Fault {
@@ -149,6 +161,22 @@ mod tests {
         );
         install(&paths, "etcd", "3.6.16");
         assert!(told(&paths, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_restore_unasked_needs_a_store_that_can_be_asked() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        install(&paths, "etcd", "3.6.16");
+        let told = || told(&paths, &[("auto_restore", json!(true))]);
+        assert_eq!(told().len(), 1);
+        assert!(told()[0].contains("needs job etcd-backup"), "{:?}", told());
+        fs::create_dir_all(paths.backup_job_json().parent().unwrap()).unwrap();
+        for (url, fits) in [("file:///var/vcap/backups", false), ("s3://bucket/etcd", true)] {
+            let job = json!({"properties": {"store.url": url}}).to_string();
+            atomic_file::write(&paths.backup_job_json(), job.as_bytes(), 0o600).unwrap();
+            assert_eq!(told().is_empty(), fits, "{url}: {:?}", told());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! told together; paths come from one root.
 
 pub mod aliases;
+pub mod beside;
 pub mod certificate;
 pub mod config;
 pub mod honoured;

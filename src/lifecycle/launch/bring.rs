@@ -27,6 +27,7 @@ use super::restoring::Ready;
 use crate::datadir::membership::Membership;
 use crate::etcd::id::{ClusterId, MemberName, PeerUrl};
 use crate::etcd::process::{Priority, end_with_parent};
+use crate::job::beside::{BesideStore, store_beside};
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
 use crate::journal;
@@ -76,8 +77,10 @@ impl BackupStore {
 
     /// What the newest backup is.
     pub async fn newest(&self) -> Backup {
-        if !self.job_config.exists() {
-            return Backup::NoStore;
+        match store_beside(&self.job_config) {
+            // A directory is not shown to the launcher: were it mounted late, etcd would not start.
+            BesideStore::None | BesideStore::Directory => return Backup::NoStore,
+            BesideStore::Remote => {}
         }
         let mut command = self.command("list");
         command.arg("--json");
