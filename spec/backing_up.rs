@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 #![allow(clippy::case_sensitive_file_extension_comparisons, reason = "names are as we write them")]
-#![allow(dead_code, reason = "several specs share the support")]
+#![allow(dead_code, unreachable_pub, reason = "several specs share the support")]
 
 #[path = "backing_up/deltas.rs"]
 mod deltas;
@@ -10,15 +10,21 @@ mod deltas;
 mod deployment;
 #[path = "support/etcd.rs"]
 mod etcd;
+#[path = "backing_up/faults.rs"]
+mod faults;
 #[path = "backing_up/full.rs"]
 mod full;
 #[path = "backing_up/job.rs"]
 mod job;
+#[path = "support/s3.rs"]
+mod s3;
 #[path = "backing_up/shop.rs"]
 mod shop;
 mod support;
 #[path = "backing_up/trouble.rs"]
 mod trouble;
+#[path = "support/wire.rs"]
+mod wire;
 
 use std::thread;
 use std::time::{Duration, Instant};

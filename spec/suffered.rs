@@ -2,6 +2,7 @@
 //! time, leases that end meanwhile, requests that are larger than usual, and a cluster that never stops writing.
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
+#![allow(clippy::case_sensitive_file_extension_comparisons, reason = "names are as we write them")]
 #![allow(dead_code, reason = "several specs share the support")]
 #![allow(clippy::disallowed_methods, reason = "looks again after a moment")]
 

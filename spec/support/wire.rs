@@ -19,6 +19,10 @@ pub enum Fault {
     AnswerCut(usize),
     /// Every request is answered by this status, and the server never hears of it.
     Status(u16),
+    /// Nothing is ever answered.
+    Silent,
+    /// So many bytes a second pass, each way.
+    Slow(usize),
 }
 
 /// A wire to a server; what it does can be changed at any time, for connections made from then on.
@@ -31,6 +35,8 @@ struct State {
     fault: Fault,
     /// For how many connections more; then the wire is whole again.
     left: usize,
+    /// How many connections had the present fault.
+    hits: usize,
     open: Vec<TcpStream>,
     ended: bool,
 }
@@ -39,7 +45,7 @@ impl Wire {
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { fault: Fault::None, left: 0, open: vec![], ended: false };
+        let state = State { fault: Fault::None, left: 0, hits: 0, open: vec![], ended: false };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -50,6 +56,7 @@ impl Wire {
                 }
                 let Ok(client) = client else { continue };
                 let fault = if state.left > 0 { state.fault } else { Fault::None };
+                state.hits += usize::from(state.left > 0);
                 state.left = state.left.saturating_sub(1);
                 state.open.push(client.try_clone().unwrap());
                 drop(state);
@@ -66,11 +73,16 @@ impl Wire {
     /// Breaks the next `connections`, and everything that is open now.
     pub fn breaks(&self, fault: Fault, connections: usize) {
         let mut state = locked(&self.state);
-        (state.fault, state.left) = (fault, connections);
+        (state.fault, state.left, state.hits) = (fault, connections, 0);
         for stream in state.open.drain(..) {
             // Ignored: most of them have ended.
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// How many connections it has broken since.
+    pub fn hits(&self) -> usize {
+        locked(&self.state).hits
     }
 }
 
@@ -104,7 +116,12 @@ fn serve(mut client: TcpStream, server: SocketAddr, fault: Fault) {
             );
             return;
         }
-        Fault::None | Fault::RequestCut(_) | Fault::AnswerCut(_) => {}
+        Fault::Silent => {
+            // Until somebody cuts it.
+            let _ = io::copy(&mut client, &mut io::sink());
+            return;
+        }
+        Fault::None | Fault::RequestCut(_) | Fault::AnswerCut(_) | Fault::Slow(_) => {}
     }
     let Ok(upstream) = TcpStream::connect(server) else { return };
     let most = |wanted: Option<usize>| wanted.unwrap_or(usize::MAX);
@@ -116,18 +133,26 @@ fn serve(mut client: TcpStream, server: SocketAddr, fault: Fault) {
         Fault::AnswerCut(bytes) => Some(bytes),
         _ => None,
     };
+    let pace = match fault {
+        Fault::Slow(bytes) => Some(bytes),
+        _ => None,
+    };
     let back = thread::spawn({
         let (from, to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-        move || relay(from, to, most(down))
+        move || relay(from, to, most(down), pace)
     });
-    relay(client, upstream, most(up));
+    relay(client, upstream, most(up), pace);
     back.join().unwrap();
 }
 
 /// Passes on at most so many bytes, then cuts both ways; an end is passed on as an end.
-fn relay(mut from: TcpStream, mut to: TcpStream, mut most: usize) {
-    let mut buffer = [0; 16 << 10];
+fn relay(mut from: TcpStream, mut to: TcpStream, mut most: usize, pace: Option<usize>) {
+    // A tenth of a second's worth at a time.
+    let mut buffer = vec![0; pace.map_or(16 << 10, |pace| (pace / 10).max(1))];
     loop {
+        if pace.is_some() {
+            thread::park_timeout(Duration::from_millis(100));
+        }
         let Ok(read @ 1..) = from.read(&mut buffer) else {
             let _ = to.shutdown(Shutdown::Write);
             return;

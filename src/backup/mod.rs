@@ -28,6 +28,7 @@ pub mod full;
 pub mod import;
 pub mod layout;
 pub mod manifest;
+pub mod memory;
 pub mod prune;
 pub mod recovery;
 pub mod replay;
