@@ -7,6 +7,7 @@
 #[path = "support/s3.rs"]
 mod s3;
 #[path = "support/wire.rs"]
+#[allow(dead_code, reason = "not each kind of fault is tried here")]
 mod wire;
 
 use std::io::Read;
