@@ -212,3 +212,35 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
     let told = fleet.read(&slugs[0], "/var/vcap/sys/log/etcd-backup/pre-start.stderr.log");
     assert!(told.contains("it is no URL of a store"), "{told}");
 }
+
+/// bpm shows the job nothing of the VM but what its bpm.yml names: a directory as well.
+#[test]
+fn a_directory_below_var_vcap_is_a_store_and_one_elsewhere_is_refused_before_anything_stops() {
+    let url = |path: &str| format!("backup_store_url=file://{path}");
+    let mut fleet = Fleet::new(&["bootstrap.yml", "single-node.yml", "backup.yml"])
+        .with_variable(&url("/var/vcap/data/backups"))
+        .with_variable("backup_store_region=none")
+        .with_variable("backup_store_access_key_id=none")
+        .with_variable("backup_store_secret_access_key=none");
+    let often = "/instance_groups/name=etcd/jobs/name=etcd-backup/properties/delta_period?";
+    fleet.add_ops_text("often.yml", &format!("- type: replace\n  path: {often}\n  value: 100ms\n"));
+    let mut fleet = fleet.deployed();
+    let slug = fleet.slugs().remove(0);
+    fleet.ssh(&slug, "etcdctl put kept 1").succeeded();
+    let answer = fleet.ssh(&slug, "etcdctl get kept -w json").succeeded().stdout;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+
+    let backup = "/var/vcap/jobs/etcd/bin/etcd-backup";
+    eventually("the write is in the directory", || {
+        let listed = fleet.ssh(&slug, &format!("{backup} list --json")).succeeded().stdout;
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        (listed["sets"][0]["last_revision"].as_i64() >= answer["header"]["revision"].as_i64()).then_some(())
+    });
+    let owner = fleet.ssh(&slug, "stat --format=%U:%a /var/vcap/data/backups").succeeded().stdout;
+    assert_eq!(owner.trim(), "vcap:700");
+
+    fleet.set_variable(&url("/mnt/backups"));
+    fleet.deploy().failed();
+    let told = fleet.read(&slug, "/var/vcap/sys/log/etcd-backup/pre-start.stderr.log");
+    assert!(told.contains("/mnt/backups, which is not below /var/vcap"), "{told}");
+}
