@@ -201,8 +201,10 @@ impl Actor<'_> {
             // What is there is the new data, or half of it.
             Step::MoveAside | Step::RetireRecords if self.places(plan) => {}
             Step::MoveAside => {
-                if let Ok(request) = request(plan) {
-                    restoring::expect_ready(self.paths, request)?;
+                if let Ok(request) = request(plan)
+                    && !restoring::is_ready(self.paths, request)
+                {
+                    return Ok(Err(self.without_data(request)));
                 }
                 return self.move_aside(plan, carried);
             }
@@ -212,7 +214,13 @@ impl Actor<'_> {
                 other => bail!("plan {} founds no cluster", other.name()),
             },
             Step::BringBackup => return self.bring(plan, carried).await,
-            Step::RestoreData => restoring::place(self.paths, request(plan)?)?,
+            Step::RestoreData => {
+                let request = request(plan)?;
+                if !restoring::is_ready(self.paths, request) {
+                    return Ok(Err(self.without_data(request)));
+                }
+                restoring::place(self.paths, request)?;
+            }
             Step::Promote => self.promote(member_id(plan, carried)?, seen).await,
             Step::ReleaseMutex => self.end_turn(seen, carried).await,
             Step::AnnouncePeerUrl => self.announce(member_id(plan, carried)?).await,
@@ -314,6 +322,12 @@ impl Actor<'_> {
     /// Whether an earlier run of this plan has moved aside what was in the way.
     fn places(&self, plan: &Plan) -> bool {
         request(plan).is_ok_and(|request| Ready::of(self.paths, request.id).is_being_placed())
+    }
+
+    /// Nothing may be moved aside for what is not there.
+    fn without_data(&self, request: &RestoreRequest) -> Obstacle {
+        let directory = Ready::of(self.paths, request.id).directory().display().to_string();
+        Obstacle::Refuse(Refusal::RestoreWithoutData { request: request.id, directory })
     }
 
     async fn bring(&self, plan: &Plan, carried: &mut Carried) -> anyhow::Result<Result<(), Obstacle>> {

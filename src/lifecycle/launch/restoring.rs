@@ -13,7 +13,6 @@ use super::records::{RECORD_VERSION, RestoreRecord, RestoreRequest};
 use crate::atomic_file;
 use crate::job::paths::Paths;
 use crate::lifecycle::records;
-use crate::report::Complaint;
 
 /// Where the data of a request lies ready, on the same disk as what it replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,23 +65,16 @@ impl Ready {
     }
 }
 
-/// Refuses to begin without the data: nothing may be moved aside for what is not there.
-pub fn expect_ready(paths: &Paths, request: &RestoreRequest) -> Result<(), Complaint> {
+/// Whether there is something to put in place, or the rest of it.
+pub fn is_ready(paths: &Paths, request: &RestoreRequest) -> bool {
     let ready = Ready::of(paths, request.id);
-    if ready.is_being_placed() || ready.is_whole(paths) {
-        return Ok(());
-    }
-    Err(Complaint::failed(
-        format!("the data of restore {} is not in {}", request.id, ready.directory().display()),
-        "there is nothing to put in the place of the old data, which was not touched",
-        "run errand restore again: it makes the data anew",
-    ))
+    ready.is_being_placed() || ready.is_whole(paths)
 }
 
-/// Puts the data of a request where etcd will look for it. Safe to repeat after a death at any place.
+/// Puts the data of a request, which is [ready](is_ready), where etcd will look for it. Safe to repeat after a death at
+/// any place.
 pub fn place(paths: &Paths, request: &RestoreRequest) -> anyhow::Result<()> {
     let ready = Ready::of(paths, request.id);
-    expect_ready(paths, request)?;
     if !ready.is_being_placed() {
         atomic_file::write(&ready.mark(), b"", 0o600)?;
     }
@@ -180,14 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn without_data_nothing_is_touched_and_the_way_out_is_told() {
+    fn half_of_the_data_is_none_unless_the_other_half_is_in_place_already() {
         let (_root, paths) = ready();
-        fs::remove_dir_all(Ready::of(&paths, request().id).wal_dir()).unwrap();
+        assert!(is_ready(&paths, &request()));
+        let ready = Ready::of(&paths, request().id);
 
-        let error = place(&paths, &request()).unwrap_err();
+        fs::remove_dir_all(ready.wal_dir()).unwrap();
+        assert!(!is_ready(&paths, &request()));
 
-        assert!(error.to_string().contains("run errand restore again"), "{error}");
-        assert!(!paths.data_dir().join("member").exists());
+        fs::write(ready.mark(), "").unwrap();
+        assert!(is_ready(&paths, &request()));
     }
 
     #[test]

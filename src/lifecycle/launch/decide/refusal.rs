@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::version::Incompatible;
@@ -98,6 +99,13 @@ pub enum Refusal {
         /// What is free, in bytes.
         free_bytes: u64,
     },
+    /// A restore was asked for, and its data is not where it should lie.
+    RestoreWithoutData {
+        /// The request.
+        request: Uuid,
+        /// Where it should lie.
+        directory: String,
+    },
     /// The backup that was to be restored unasked could not be made into data.
     NotRestored {
         /// As the store names it.
@@ -169,6 +177,7 @@ impl Refusal {
             | Self::NotTrusted { .. }
             | Self::NotChecked { .. }
             | Self::NoRoom { .. }
+            | Self::RestoreWithoutData { .. }
             | Self::NotRestored { .. } => false,
         }
     }
@@ -192,6 +201,7 @@ impl Refusal {
             Self::BackupExists { .. } => "bootstrap",
             Self::NotTrusted { .. } => "probe",
             Self::NotChecked { .. } => "validate",
+            Self::RestoreWithoutData { .. } => "restore",
             Self::NotRestored { .. } => "auto-restore",
         }
     }
@@ -283,6 +293,12 @@ impl Refusal {
                 ),
                 "nothing is deleted unasked, and etcd with a full disk stops the member; nothing was changed".to_owned(),
                 "remove what nobody needs below /var/vcap/store/etcd/aside, or deploy with a larger persistent_disk"
+                    .to_owned(),
+            ),
+            Self::RestoreWithoutData { request, directory } => (
+                format!("the data of restore {request} is not in {directory}"),
+                "there is nothing to put in the place of the old data, which was not touched".to_owned(),
+                "run errand restore again, it makes the data anew; or remove /var/vcap/store/etcd/.launcher/restore-request.json, then etcd starts on the old data"
                     .to_owned(),
             ),
             Self::NotRestored { backup, why } => (

@@ -1,5 +1,7 @@
 //! What an operator reads at three in the morning.
 
+use uuid::Uuid;
+
 use super::super::claim::Claim;
 use super::super::decide;
 use super::super::refusal::{FitsNot, NoRestore, Refusal};
@@ -61,6 +63,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NotTrusted { url: url("a"), by: [(id("b"), "certificate expired".to_owned())].into() },
         Refusal::NotChecked { why: "etcd-datadir was ended by SIGKILL".to_owned() },
         Refusal::NoRoom { aside_bytes: 9_000_000, free_bytes: 4096 },
+        Refusal::RestoreWithoutData { request: Uuid::from_u128(0x31), directory: "/a/restore/31".to_owned() },
         Refusal::NotRestored { backup: "set-1".to_owned(), why: "no room".to_owned() },
     ]
 }
@@ -206,6 +209,10 @@ fn every_refusal_says_what_why_and_next() {
     9000000 bytes of data would have to stay on the disk beside their successor, and 4096 are free
       why:  nothing is deleted unasked, and etcd with a full disk stops the member; nothing was changed
       next: remove what nobody needs below /var/vcap/store/etcd/aside, or deploy with a larger persistent_disk; docs/contract.md#files
+
+    the data of restore 00000000-0000-0000-0000-000000000031 is not in /a/restore/31
+      why:  there is nothing to put in the place of the old data, which was not touched
+      next: run errand restore again, it makes the data anew; or remove /var/vcap/store/etcd/.launcher/restore-request.json, then etcd starts on the old data; docs/contract.md#restore
 
     backup set-1 could not be restored: no room
       why:  auto_restore takes the newest state that there is or none, and puts nothing in place that is not proven; the disk was not touched
