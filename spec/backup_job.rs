@@ -244,3 +244,51 @@ fn a_directory_below_var_vcap_is_a_store_and_one_elsewhere_is_refused_before_any
     let told = fleet.read(&slug, "/var/vcap/sys/log/etcd-backup/pre-start.stderr.log");
     assert!(told.contains("/mnt/backups, which is not below /var/vcap"), "{told}");
 }
+
+/// A full database grants no lease: the job must get to work all the same, since it is what makes room again.
+#[test]
+fn a_database_without_space_is_backed_up_defragmented_and_takes_writes_again() {
+    let mut fleet = Fleet::new(&["bootstrap.yml", "single-node.yml", "backup.yml"])
+        .with_variable("backup_store_url=file:///var/vcap/data/backups")
+        .with_variable("backup_store_region=none")
+        .with_variable("backup_store_access_key_id=none")
+        .with_variable("backup_store_secret_access_key=none");
+    let property = |job: &str, name: &str, value: &str| {
+        let path = format!("/instance_groups/name=etcd/jobs/name={job}/properties/{name}?");
+        format!("- type: replace\n  path: {path}\n  value: {value}\n")
+    };
+    let settings = [
+        property("etcd", "quota_backend_bytes", "33554432"),
+        property("etcd-backup", "schedule", "'*/2 * * * * *'"),
+        property("etcd-backup", "defragmentation?/schedule", "'*/2 * * * * *'"),
+        property("etcd-backup", "defragmentation?/min_gain_bytes", "1048576"),
+    ];
+    fleet.add_ops_text("little-space.yml", &settings.concat());
+    let fleet = fleet.deployed();
+    let slug = fleet.slugs().remove(0);
+    let put = "head -c 1000000 /dev/zero | tr '\\0' v | etcdctl put";
+    let fill = format!("for at in $(seq 60); do {put} big-$at || exit 7; done");
+    assert_eq!(fleet.ssh(&slug, &fill).code, 7, "the quota is reached");
+    fleet.ssh(&slug, "etcdctl alarm list | grep -q NOSPACE").succeeded();
+    let log = || fleet.read(&slug, "/var/vcap/sys/log/etcd-backup/etcd-backup.stderr.log");
+    let elected = || log().matches("this instance takes the backups now").count();
+
+    // The lease of the one before ends with it, and none is granted to the next.
+    let before = elected();
+    fleet.ssh(&slug, "/var/vcap/bosh/bin/monit restart etcd-backup").succeeded();
+    eventually("an election without a lease", || (elected() > before).then_some(()));
+    let listed = || -> usize {
+        let listed = fleet.ssh(&slug, "/var/vcap/jobs/etcd/bin/etcd-backup list --json").succeeded().stdout;
+        serde_json::from_str::<Value>(&listed).unwrap()["sets"].as_array().unwrap().len()
+    };
+    eventually("a backup without space", || (listed() > 0).then_some(()));
+    fleet.ssh(&slug, "etcdctl alarm list | grep -q NOSPACE").succeeded();
+
+    fleet.ssh(&slug, "etcdctl del big- --prefix").succeeded();
+    let answer = fleet.ssh(&slug, "etcdctl get x -w json").succeeded().stdout;
+    let revision = serde_json::from_str::<Value>(&answer).unwrap()["header"]["revision"].clone();
+    fleet.ssh(&slug, &format!("etcdctl compact {revision}")).succeeded();
+    eventually("writes again", || (fleet.ssh(&slug, "etcdctl put small 1").code == 0).then_some(()));
+    assert_eq!(fleet.ssh(&slug, "etcdctl alarm list").succeeded().stdout.trim(), "");
+    assert!(log().contains("the alarm for lack of space is over"), "{}", log());
+}

@@ -163,6 +163,16 @@ impl Cluster {
         }
     }
 
+    /// Whether the first of them leads: of a job's, that is the own one.
+    pub async fn first_leads(&self) -> bool {
+        let Some(first) = self.targets.first() else { return false };
+        let asked = async {
+            let mut client = self.connect(first).await?;
+            client.status().await
+        };
+        asked.await.is_ok_and(|status| status.leader == Some(status.member_id))
+    }
+
     /// All members that answer, in the order they are listed, and the failures of the others.
     pub async fn answering(&self) -> (Vec<Answering>, Vec<(Target, EtcdError)>) {
         let asked = self.targets.iter().map(|target| async move {

@@ -3,6 +3,9 @@
 //!
 //! Two instances may be active for a moment, when one is cut off from etcd and its lease ends. That does no harm: each
 //! writes objects of its own, and readers take what continues the chain.
+//!
+//! A cluster without space grants no lease, and needs its backups and its defragmentation all the more. There the
+//! instance takes them whose own member leads, until a lease is granted again.
 
 use std::time::Duration;
 
@@ -22,6 +25,14 @@ const RENEW_EVERY: Duration = Duration::from_secs(4);
 pub(super) struct Lead {
     /// By then it may be somebody else's.
     until: Instant,
+    by: By,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Lease,
+    /// The own member leads, and no lease can be granted.
+    Leadership,
 }
 
 impl Lead {
@@ -31,8 +42,11 @@ impl Lead {
         // Measured before the question is sent: etcd's clock starts later.
         let until = Instant::now() + TTL;
         match client.grant_lease(LEASE_ID, TTL.as_secs().cast_signed()).await {
-            Ok(()) => Ok(Some(Self { until })),
+            Ok(()) => Ok(Some(Self { until, by: By::Lease })),
             Err(EtcdError::LeaseExists) => Ok(None),
+            Err(EtcdError::NoSpace) if cluster.first_leads().await => {
+                Ok(Some(Self { until, by: By::Leadership }))
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -45,6 +59,16 @@ impl Lead {
                 return;
             }
             let before = Instant::now();
+            if self.by == By::Leadership {
+                match timeout_at(self.until, Self::try_take(cluster)).await {
+                    // By now it may be a lease.
+                    Ok(Ok(Some(again))) => *self = again,
+                    Ok(Ok(None)) | Err(_) => return,
+                    // Nobody leads, or another one: it says so by the lease, or in time.
+                    Ok(Err(_)) => {}
+                }
+                continue;
+            }
             let renewal = async {
                 let mut client = match connected.take() {
                     Some(client) => client,
@@ -67,6 +91,7 @@ impl Lead {
         let revoke = async {
             if let Ok(mut client) = client(cluster).await
                 && Instant::now() < self.until
+                && self.by == By::Lease
             {
                 // Ignored, as said.
                 let _ = client.revoke_lease(LEASE_ID).await;
