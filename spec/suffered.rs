@@ -249,9 +249,10 @@ fn revisions_of_a_cluster_that_never_stops_writing_are_restored_key_by_key() {
         rate = load.end();
     });
     let last = scene.revision();
-    println!("{rate} writes a second, revisions {first} to {last}, {} deltas", scene.set().deltas.len());
-
     let seed = u64::from(std::process::id());
+    let deltas = scene.set().deltas.len();
+    println!("{rate} writes a second, revisions {first} to {last}, {deltas} deltas, seed {seed}");
+
     for number in 0..revisions {
         let part = seed.wrapping_add(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let revision = first + i64::try_from(part).unwrap() % (last - first + 1);
