@@ -16,6 +16,8 @@ mod faults;
 mod full;
 #[path = "backing_up/job.rs"]
 mod job;
+#[path = "backing_up/killed.rs"]
+mod killed;
 #[path = "support/s3.rs"]
 mod s3;
 #[path = "backing_up/shop.rs"]

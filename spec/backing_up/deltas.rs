@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 
 use etcd_release::backup::delta::Record;
+use etcd_release::backup::step::Step;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -13,9 +14,9 @@ use super::shop::Shop;
 use super::{eventually, revision};
 
 /// What etcd has now, by key: value, version, first and last revision, lease.
-type State = BTreeMap<Vec<u8>, (Vec<u8>, i64, i64, i64, i64)>;
+pub(super) type State = BTreeMap<Vec<u8>, (Vec<u8>, i64, i64, i64, i64)>;
 
-fn state(etcd: &Etcd) -> State {
+pub(super) fn state(etcd: &Etcd) -> State {
     let all = etcd.etcdctl(&["get", "", "--prefix"], b"");
     let text = |pair: &Value, name: &str| pair[name].as_str().unwrap_or_default().to_owned();
     let int = |pair: &Value, name: &str| i64::try_from(number(&pair[name])).unwrap();
@@ -66,7 +67,7 @@ fn deltas_continue(series: &'static str) {
     let etcd = Etcd::start(&start);
     let none = json!({});
 
-    let job = Job::start(&shop, &etcd, "a", &none, Some("backup:delta-uploaded"));
+    let job = Job::start(&shop, &etcd, "a", &none, Some(&Step::DeltaUploaded.fail_point()));
     assert_eq!(shop.reaches(1)[0].last(), 1, "{series}");
     etcd.put("first", b"1");
     assert_eq!(job.ended().signal(), Some(9));

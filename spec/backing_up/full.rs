@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use etcd_release::backup::step::Step;
 use etcd_release::datadir::bolt::Db;
 use etcd_release::datadir::snapshot_file::{Checked, check};
 use serde_json::json;
@@ -76,17 +77,17 @@ fn what_is_interrupted_is_no_backup() {
     let etcd = Etcd::start(&Start::alone("3.6", &directory.path().join("data")));
     etcd.put("key", &vec![7; 100_000]);
 
-    let save = |at: &str| {
+    let save = |at: Step| {
         let endpoint = endpoint(&etcd);
         let mut save = shop.backup(&["save", "--etcd", &endpoint]);
-        save.env("ETCD_TOOLS_FAIL_POINT", at).output().unwrap()
+        save.env("ETCD_TOOLS_FAIL_POINT", at.fail_point()).output().unwrap()
     };
-    assert_eq!(save("backup:full-uploaded").status.signal(), Some(9));
+    assert_eq!(save(Step::FullUploaded).status.signal(), Some(9));
     let left = shop.files();
     assert!(left.keys().all(|name| !name.ends_with(".json")) && !left.is_empty(), "{left:?}");
     assert!(shop.sets().is_empty() && shop.listed().contains("not finished: "), "{}", shop.listed());
 
-    assert_eq!(save("backup:full-listed").status.signal(), Some(9));
+    assert_eq!(save(Step::FullListed).status.signal(), Some(9));
     assert_eq!(shop.files().keys().filter(|name| name.ends_with("/full.json")).count(), 1);
 
     // Nobody answers: the next time may be better.

@@ -75,7 +75,11 @@ impl Shop {
 
     /// The content of an object, as an operator gets it by hand.
     pub(crate) fn content(&self, object: &Value, to: &Path) -> Vec<u8> {
-        let packed = File::open(self.place().join(object["name"].as_str().unwrap())).unwrap();
+        let packed = self.place().join(object["name"].as_str().unwrap());
+        if object["compression"] == "none" {
+            return fs::read(packed).unwrap();
+        }
+        let packed = File::open(packed).unwrap();
         zstd::stream::copy_decode(packed, File::create(to).unwrap()).unwrap();
         fs::read(to).unwrap()
     }
@@ -109,7 +113,8 @@ impl Shop {
                 manifests.into_iter().partition(|manifest| manifest.get("revisions").is_some());
             let mut set = Set { full: fulls.into_iter().next()?, deltas: Vec::new() };
             others.sort_by_key(|delta| (delta["first"].as_i64(), delta["last"].as_i64()));
-            for delta in others {
+            // Besides deltas there are notes of verifications.
+            for delta in others.into_iter().filter(|other| other.get("first").is_some()) {
                 if delta["first"].as_i64().unwrap() <= set.last() + 1
                     && delta["last"].as_i64().unwrap() > set.last()
                 {

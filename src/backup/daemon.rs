@@ -37,6 +37,7 @@ use super::full::{self, FullError};
 use super::layout::SetId;
 use super::manifest::Full;
 use super::prune;
+use super::step::Step;
 use crate::etcd::id::ClusterId;
 use crate::journal;
 
@@ -389,10 +390,14 @@ async fn take(duty: Duty<'_>, base: Option<Base>) -> Result<Full, FullError> {
             };
             // Ignored: then some points between the two sets cannot be reached.
             let _ = timeout(TOUCH_WITHIN, touch).await;
+            Step::OldSetRead.done();
         }
         enough.notify_one();
         taken
     };
     let (taken, _) = tokio::join!(taken, followed);
+    if taken.is_ok() {
+        Step::OldSetClosed.done();
+    }
     taken
 }

@@ -14,11 +14,11 @@ use super::codec::{CodecError, Packing, pack};
 use super::layout::{self, SetId};
 use super::manifest::{self, Full, KeyHash, Member, Object, Revisions, VERSION};
 use super::seal::sealed;
+use super::step::Step;
 use super::store::{Piece, Store, StoreError};
 use crate::datadir::bolt::passing::{Passed, Passing, Untold};
 use crate::etcd::client::snapshot::SnapshotStream;
 use crate::etcd::client::{EtcdError, Membership};
-use crate::fail_point;
 use crate::report::Complaint;
 
 /// Pieces between etcd and the codec: of 32 KiB each, as etcd sends them.
@@ -119,7 +119,7 @@ pub async fn take(
         (Ok(Some(object)), Ok(Some(passed))) => (object, passed),
     };
     let ended = Timestamp::now();
-    fail_point::reach("backup:full-uploaded");
+    Step::FullUploaded.done();
 
     // At the member it is of, and soon: what is compacted in between has no hash any more.
     let hash = client.hash_kv(passed.last).await.ok();
@@ -129,7 +129,7 @@ pub async fn take(
     let full = written(set, cluster, passed, (begun, ended), (hash, keys), object);
     let name = layout::full_manifest(&full.set);
     store.put_new(&name, sealed(&full)).await?;
-    fail_point::reach("backup:full-listed");
+    Step::FullListed.done();
     Ok(full)
 }
 
@@ -203,6 +203,7 @@ async fn pump(
         }
     }
     let passed = hashed.finish()?;
+    Step::FullSent.done();
     Ok(codec.send(Piece::End).await.is_ok().then_some(passed))
 }
 

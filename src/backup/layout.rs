@@ -7,6 +7,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::store::is_staged;
+
 /// Below the URL's own path: the layout's version, so that another one can live beside it.
 pub const ROOT: &str = "v1";
 
@@ -140,6 +142,10 @@ pub fn read(name: &str) -> Named {
         return Named::Foreign;
     };
     let Ok(set) = set.parse::<SetId>() else { return Named::Foreign };
+    // Not all of it may be there.
+    if is_staged(file) {
+        return Named::Other(set);
+    }
     if file == "full.json" {
         return Named::FullManifest(set);
     }
@@ -185,6 +191,8 @@ mod tests {
             (delta_object(&stem, ".zst"), Named::DeltaObject(set.clone(), delta)),
             (verification(&set, at, [0; 4]), Named::Verification(set.clone(), at)),
             (format!("v1/{set}/README"), Named::Other(set.clone())),
+            (format!("v1/{set}/full.db.zst#1"), Named::Other(set.clone())),
+            (format!("{}#12", delta_object(&stem, ".zst")), Named::Other(set.clone())),
             (format!("v1/{set}/delta-9-7-00000000.json"), Named::Other(set)),
             ("v2/x/full.json".to_owned(), Named::Foreign),
             ("v1/latest/full.json".to_owned(), Named::Foreign),

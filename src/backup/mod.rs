@@ -34,5 +34,6 @@ pub mod recovery;
 pub mod replay;
 pub mod retention;
 pub mod seal;
+pub mod step;
 pub mod store;
 pub mod verify;

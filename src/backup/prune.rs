@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::catalog::{Catalog, Entry, Unfinished};
 use super::layout;
 use super::retention::{self, Known, Policy, Verdict};
+use super::step::Step;
 use super::store::{Store, StoreError};
 
 /// How long what is not finished is left alone: no upload takes a day.
@@ -49,13 +50,16 @@ pub fn plan<'a>(catalog: &'a Catalog, policy: &Policy, now: Timestamp) -> Plan<'
 pub async fn prune(store: &Store, plan: &Plan<'_>) -> Result<(), StoreError> {
     for (entry, _) in plan.sets.iter().filter(|(_, verdict)| verdict.kept.is_empty()) {
         store.delete(&layout::full_manifest(entry.set())).await?;
+        Step::SetUnlisted.done();
         for name in &entry.names {
             store.delete(name).await?;
+            Step::ObjectRemoved.done();
         }
     }
     for unfinished in &plan.unfinished {
         for name in &unfinished.names {
             store.delete(name).await?;
+            Step::UnfinishedRemoved.done();
         }
     }
     Ok(())

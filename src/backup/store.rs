@@ -1,6 +1,7 @@
 //! The place where backups lie. Names are those of [`super::layout`], below the path of the URL. Nothing is ever
 //! overwritten, and what was not wholly uploaded is not there.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,11 @@ use super::config::StoreConfig;
 mod error;
 mod meter;
 mod open;
+mod staged;
 
 pub use error::{Failure, StoreError};
 pub use meter::{Act, Figures, Meter};
+pub(in crate::backup) use staged::is_staged;
 
 /// How much goes to the store in one request. S3 wants 5 MiB or more, and at most 10,000 of them for an object: 50 GiB
 /// are more than etcd's largest database.
@@ -37,6 +40,8 @@ const PARTS_IN_FLIGHT: usize = 2;
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     root: Path,
+    /// Where the objects lie, if the store is a directory.
+    directory: Option<PathBuf>,
     url: String,
     meter: Arc<Meter>,
 }
@@ -147,7 +152,8 @@ impl Store {
         Ok(got.into_stream().map_err(move |error| store.failed("read", &name, &error)))
     }
 
-    /// All objects whose names begin with this path, by name.
+    /// All objects whose names begin with this path, by name; in a directory also what is being written, or was when
+    /// somebody was killed.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let path = self.path(prefix);
         let listing = self.inner.list(Some(&path)).try_collect();
@@ -165,17 +171,39 @@ impl Store {
                 Some(Listed { name: name.join("/"), bytes: meta.size, modified })
             })
             .collect();
+        let text = prefix.to_owned();
+        let staged = self.in_directory(move |directory| staged::list(directory, &text)).await;
+        listed.extend(staged.map_err(|error| self.failed("list", prefix, &error))?.unwrap_or_default());
         listed.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(listed)
     }
 
     /// Removes an object; one that is not there is removed already.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        if self.directory.is_some() && is_staged(name) {
+            let text = name.to_owned();
+            let deleted = self.in_directory(move |directory| staged::delete(directory, &text)).await;
+            return deleted.map(|_| ()).map_err(|error| self.failed("remove", name, &error));
+        }
         let path = self.path(name);
         match self.meter.timed(Act::Remove, self.inner.delete(&path)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("remove", name, &error)),
         }
+    }
+
+    /// Does something with the files of a store that is a directory; `None` if it is none.
+    async fn in_directory<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&std::path::Path) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, object_store::Error> {
+        let Some(directory) = self.directory.clone() else { return Ok(None) };
+        let acted = tokio::task::spawn_blocking(move || act(&directory)).await;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic {
+            store: "directory",
+            source,
+        };
+        acted.map_err(|error| failed(error.into()))?.map(Some).map_err(|error| failed(error.into()))
     }
 
     async fn get(&self, name: &str) -> Result<GetResult, object_store::Error> {

@@ -17,6 +17,7 @@ use super::fetch::{Fetched, Told, fetch};
 use super::layout::{self, SetId};
 use super::manifest::{Delta, Object, VERSION, Verification};
 use super::seal::sealed;
+use super::step::Step;
 use super::store::{Failure, Store, StoreError};
 use crate::datadir::key_hash::{key_hash, keys_at};
 use crate::datadir::membership::Membership;
@@ -314,6 +315,7 @@ pub async fn record(
     revision: i64,
     random: [u8; 4],
 ) -> Result<Verification, StoreError> {
+    Step::SetProven.done();
     let at = Timestamp::now();
     let note = Verification {
         version: VERSION,
@@ -325,6 +327,7 @@ pub async fn record(
         bytes: verified.bytes,
     };
     store.put_new(&layout::verification(&verified.set, at, random), sealed(&note)).await?;
+    Step::ProofNoted.done();
     Ok(note)
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backup::cluster::{Cluster, NoMember};
+use crate::backup::step::Step;
 use crate::etcd::client::{EtcdClient, EtcdError};
 
 /// `etcd-bak` in ASCII.
@@ -42,7 +43,10 @@ impl Lead {
         // Measured before the question is sent: etcd's clock starts later.
         let until = Instant::now() + TTL;
         match client.grant_lease(LEASE_ID, TTL.as_secs().cast_signed()).await {
-            Ok(()) => Ok(Some(Self { until, by: By::Lease })),
+            Ok(()) => {
+                Step::Elected.done();
+                Ok(Some(Self { until, by: By::Lease }))
+            }
             Err(EtcdError::LeaseExists) => Ok(None),
             Err(EtcdError::NoSpace) if cluster.first_leads().await => {
                 Ok(Some(Self { until, by: By::Leadership }))
@@ -88,6 +92,7 @@ impl Lead {
 
     /// Gives it back, if it is certainly ours. Best effort: it ends by itself.
     pub(super) async fn release(self, cluster: &Cluster) {
+        Step::WorkEnded.done();
         let revoke = async {
             if let Ok(mut client) = client(cluster).await
                 && Instant::now() < self.until
@@ -95,6 +100,7 @@ impl Lead {
             {
                 // Ignored, as said.
                 let _ = client.revoke_lease(LEASE_ID).await;
+                Step::LeaseReturned.done();
             }
         };
         let _ = timeout_at(self.until, revoke).await;

@@ -8,8 +8,8 @@ use crate::backup::full::written_by;
 use crate::backup::layout;
 use crate::backup::manifest::{Delta, VERSION};
 use crate::backup::seal::sealed;
+use crate::backup::step::Step;
 use crate::backup::store::{Piece, Store};
-use crate::fail_point;
 
 /// Uploads it once. Each attempt has a name of its own: what an earlier one has left is in nobody's way.
 pub(super) async fn upload(
@@ -19,6 +19,7 @@ pub(super) async fn upload(
     batch: &Batch,
     random: [u8; 4],
 ) -> Result<Delta, CodecError> {
+    Step::DeltaCut.done();
     let stem = layout::delta_stem(&base.set, batch.first, batch.last, random);
     let (sender, content) = mpsc::channel(1);
     let feed = async {
@@ -36,7 +37,7 @@ pub(super) async fn upload(
         object: stem.clone(),
         why: "the upload ended early".to_owned(),
     })?;
-    fail_point::reach("backup:delta-uploaded");
+    Step::DeltaUploaded.done();
     let delta = Delta {
         version: VERSION,
         set: base.set.clone(),
@@ -51,6 +52,6 @@ pub(super) async fn upload(
         written_by: written_by(),
     };
     store.put_new(&layout::delta_manifest(&stem), sealed(&delta)).await?;
-    fail_point::reach("backup:delta-listed");
+    Step::DeltaListed.done();
     Ok(delta)
 }

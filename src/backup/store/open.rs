@@ -1,5 +1,6 @@
 //! From a URL and properties to a store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,13 +42,16 @@ pub(super) fn open(config: &StoreConfig) -> Result<Store, StoreError> {
     if scheme != "file" && place.is_empty() {
         return Err(wrong("it names no bucket".to_owned()));
     }
+    let mut directory = None;
     let (inner, root) = match scheme {
         "file" => {
             if !rest.starts_with('/') {
                 return Err(wrong("a path is absolute: file:///var/vcap/store/backups".to_owned()));
             }
             std::fs::create_dir_all(rest).map_err(|error| wrong(format!("{rest}: {error}")))?;
-            let files = LocalFileSystem::new_with_prefix(rest).map(|files| files.with_fsync(true));
+            directory = Some(PathBuf::from(rest));
+            let files = LocalFileSystem::new_with_prefix(rest)
+                .map(|files| files.with_fsync(true).with_automatic_cleanup(true));
             (built(files.map(|files| Arc::new(files) as _))?, "")
         }
         "s3" => (built(s3(config, place)?.build().map(|store| Arc::new(store) as _))?, path),
@@ -55,7 +59,7 @@ pub(super) fn open(config: &StoreConfig) -> Result<Store, StoreError> {
         "az" => (built(azure(config, place)?.build().map(|store| Arc::new(store) as _))?, path),
         other => return Err(wrong(format!("there is no store of kind '{other}'"))),
     };
-    Ok(Store { inner, root: Path::from(root), url: url.to_owned(), meter: Arc::default() })
+    Ok(Store { inner, root: Path::from(root), directory, url: url.to_owned(), meter: Arc::default() })
 }
 
 /// A property, and how a builder takes it.

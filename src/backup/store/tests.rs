@@ -78,6 +78,33 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     assert_eq!(store.list("").await.unwrap(), []);
 }
 
+/// As a process leaves it that was killed in the middle of an upload.
+#[tokio::test]
+async fn what_a_killed_upload_has_left_in_a_directory_is_listed_and_can_be_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let folder = directory.path().join("store/v1/set");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("full.db#12"), b"half").unwrap();
+    std::fs::write(folder.join("full.db"), b"whole").unwrap();
+    std::fs::write(folder.join("notes#a"), b"somebody's").unwrap();
+
+    let listed = store.list("v1").await.unwrap();
+    let figures: Vec<_> = listed.iter().map(|listed| (listed.name.as_str(), listed.bytes)).collect();
+    assert_eq!(figures, [("v1/set/full.db", 5), ("v1/set/full.db#12", 4), ("v1/set/notes#a", 10)]);
+
+    std::fs::remove_file(folder.join("notes#a")).unwrap();
+    for listed in listed {
+        store.delete(&listed.name).await.unwrap();
+        store.delete(&listed.name).await.unwrap();
+    }
+    assert!(!folder.exists() && directory.path().join("store").exists());
+
+    store.put_new("v1/set/one", Bytes::new()).await.unwrap();
+    store.delete("v1/set/one").await.unwrap();
+    assert!(!folder.exists() && directory.path().join("store").exists());
+}
+
 #[tokio::test]
 async fn what_is_gone_is_named_and_removing_it_is_no_error() {
     let directory = tempfile::tempdir().unwrap();
