@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "a bench target has no public items")]
 
+#[path = "bench/backup/mod.rs"]
+mod backup;
 #[path = "bench/datadir.rs"]
 mod datadir;
 #[path = "bench/figure.rs"]
@@ -20,12 +22,17 @@ mod join;
 mod launch;
 #[path = "bench/leave.rs"]
 mod leave;
+#[path = "bench/member.rs"]
+mod member;
 #[path = "bench/memory.rs"]
 mod memory;
 #[path = "bench/place.rs"]
 mod place;
 #[path = "bench/rolling.rs"]
 mod rolling;
+#[path = "support/s3.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "specifications use more of it, and may panic")]
+mod s3;
 #[path = "bench/samples.rs"]
 mod samples;
 #[path = "bench/scaling.rs"]
@@ -58,6 +65,9 @@ struct Args {
     /// The packages to measure [default: those of this build, with its profile]
     #[arg(long, value_name = "DIR")]
     packages: Option<PathBuf>,
+    /// Makes the data and the spans of group backup so many times as large
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
+    scale: u32,
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -84,6 +94,8 @@ enum Group {
     Scaling,
     /// How quickly a data directory is judged and restored, and in how much memory.
     Datadir,
+    /// How quickly backups are taken and restored, in how much memory, and what a cluster notices of them.
+    Backup,
     /// How large the binaries are.
     Sizes,
 }
@@ -102,6 +114,7 @@ fn run(args: &Args) -> Result<Exit> {
         eprintln!("== {group:?}");
         let measured = match group {
             Group::Datadir => datadir::measure(packages),
+            Group::Backup => backup::measure(packages, args.scale),
             Group::Sizes => sizes::measure(packages),
             Group::Wrapper => wrapper::measure(deployed(&mut fleet, packages)),
             Group::Launch => launch::measure(deployed(&mut fleet, packages)),

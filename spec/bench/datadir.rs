@@ -4,32 +4,23 @@
 //! is read from the page cache, by both sides, in turn.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::{Client, Txn, TxnOp};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::figure::Figure;
+use crate::member::{Member, VALUE};
 use crate::samples::Samples;
 
-/// What one write holds; a transaction makes [`WRITES`] of them.
-const VALUE: usize = 4096;
-const WRITES: usize = 64;
-/// Transactions on their way at the same time.
-const WRITERS: usize = 16;
 /// The two sizes whose memory is compared, in bytes of values.
 const SMALL: usize = 64 << 20;
 const LARGE: usize = 1 << 30;
 /// How often each way is taken, alternating.
 const ROUNDS: usize = 5;
-/// etcd starts and ends within this, or not at all.
-const PATIENCE: Duration = Duration::from_mins(2);
 /// How often a process' memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -51,47 +42,14 @@ impl Data {
     /// Made by one real etcd.
     fn of(values: usize) -> Result<Self> {
         let root = tempfile::tempdir().context("make a temporary directory")?;
-        let (client, peer) = (free_url()?, free_url()?);
-        let etcd = Ended(
-            Command::new("etcd")
-                .args(["--name", "m1", "--listen-client-urls", &client, "--advertise-client-urls", &client])
-                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-                .args(["--initial-cluster", &format!("m1={peer}"), "--data-dir"])
-                .arg(root.path().join("etcd"))
-                // All of the log is kept, so that there is as much of it as of the database.
-                .args(["--max-wals", "0", "--quota-backend-bytes", "8589934592", "--unsafe-no-fsync"])
-                .stderr(Stdio::null())
-                .spawn()
-                .context("start etcd, which is to be on PATH")?,
-        );
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(fill(&client, values))?;
+        // All of the log is kept, so that there is as much of it as of the database.
+        let etcd = Member::start(root.path(), &["--max-wals", "0", "--unsafe-no-fsync"])?;
+        etcd.fill(values, repeated)?;
         let snapshot = root.path().join("snapshot.db");
-        took(Command::new("etcdctl").args(["--endpoints", &client, "snapshot", "save"]).arg(&snapshot))?;
+        took(Command::new("etcdctl").args(["--endpoints", &etcd.url, "snapshot", "save"]).arg(&snapshot))?;
         etcd.end()?;
         let bytes = size_of(&root.path().join("etcd/member"))?;
         Ok(Self { root, bytes })
-    }
-}
-
-/// An etcd that does not outlive the measurement.
-struct Ended(Child);
-
-impl Ended {
-    fn end(mut self) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.0.id())?), Signal::SIGTERM)?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // Ignored: it may have ended before.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -183,7 +141,7 @@ fn memory_of_validation(tool: &Path, data: &Data) -> Result<f64> {
 }
 
 /// Seconds that a command takes, which is to succeed.
-fn took(command: &mut Command) -> Result<f64> {
+pub fn took(command: &mut Command) -> Result<f64> {
     let started = Instant::now();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("run {command:?}"))?;
     let seconds = started.elapsed().as_secs_f64();
@@ -191,42 +149,11 @@ fn took(command: &mut Command) -> Result<f64> {
     Ok(seconds)
 }
 
-/// Writes `values` bytes, each value different from the others.
-async fn fill(client: &str, values: usize) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let client = loop {
-        let connected = match Client::connect([client], None).await {
-            Ok(mut client) => client.get("ready", None).await.map(|_| client),
-            Err(error) => Err(error),
-        };
-        match connected {
-            Ok(client) => break client,
-            Err(error) if Instant::now() > deadline => return Err(error).context("etcd does not serve"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    };
-    let transactions = values.div_ceil(VALUE * WRITES);
-    let mut writers = Vec::new();
-    for writer in 0..WRITERS {
-        let mut client = client.clone();
-        writers.push(tokio::spawn(async move {
-            for transaction in (writer..transactions).step_by(WRITERS) {
-                let puts: Vec<TxnOp> = (0..WRITES)
-                    .map(|write| {
-                        let key = format!("/bench/{transaction:08}/{write:03}");
-                        let value = key.repeat(VALUE.div_ceil(key.len()));
-                        TxnOp::put(key, value.as_bytes().get(..VALUE).unwrap_or_default(), None)
-                    })
-                    .collect();
-                client.txn(Txn::new().and_then(puts)).await?;
-            }
-            anyhow::Ok(())
-        }));
-    }
-    for writer in writers {
-        writer.await.context("a writer panicked")??;
-    }
-    Ok(())
+/// A value that compresses well, and is no other key's.
+fn repeated(key: &str) -> Vec<u8> {
+    let mut value = key.repeat(VALUE.div_ceil(key.len())).into_bytes();
+    value.truncate(VALUE);
+    value
 }
 
 /// The bytes that the files of a directory take.
@@ -240,10 +167,4 @@ fn size_of(directory: &Path) -> Result<f64> {
         bytes += own;
     }
     Ok(bytes)
-}
-
-/// A URL that nobody listens on.
-fn free_url() -> Result<String> {
-    let address = TcpListener::bind("127.0.0.1:0").context("find a free port")?.local_addr()?;
-    Ok(format!("http://{address}"))
 }
