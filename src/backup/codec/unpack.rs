@@ -110,14 +110,13 @@ impl Read for Content {
         if self.ended || buffer.is_empty() {
             return Ok(0);
         }
-        let object = self.object.clone();
-        // Every error leaves here as a CodecError, whichever layer it comes from.
-        let told = |error: io::Error| io::Error::other(Self::error(&object, &error));
-        let read = self.open().and_then(|opened| opened.read(buffer)).map_err(told)?;
-        if read == 0 {
-            self.prove().map_err(told)?;
-            self.ended = true;
+        let mut read = self.open().and_then(|opened| opened.read(buffer));
+        if let Ok(0) = read {
+            read = self.prove().map(|()| 0);
+            self.ended = read.is_ok();
         }
+        // Every error leaves here as a CodecError, whichever layer it comes from.
+        let read = read.map_err(|error| io::Error::other(Self::error(&self.object, &error)))?;
         self.tally.add(&buffer[..read]);
         Ok(read)
     }
