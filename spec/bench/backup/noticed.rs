@@ -101,7 +101,8 @@ pub fn lag(shop: &Shop<'_>, etcd: &Member, scale: u32) -> Result<Vec<Figure>> {
         let name = format!("delta_lag_{period}");
         figures.extend([
             Figure::exact(format!("{name}_median"), Samples::of(lags.iter().copied()).median(), "ms"),
-            Figure::median(format!("{name}_p99"), &Samples::of(parts.iter().copied()), "ms").goal(1000.0),
+            Figure::median(format!("{name}_p99"), &Samples::of(parts.iter().copied()), "ms")
+                .goal(milliseconds + 500.0),
             Figure::median(
                 format!("{name}_p99_beyond_period"),
                 &Samples::of(parts.iter().map(|lag| lag - milliseconds)),
