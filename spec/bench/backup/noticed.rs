@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::process::{processor, took};
 use super::saving::theirs;
-use super::shop::{Job, LIST_EVERY, Shop};
+use super::shop::{Job, LIST_EVERY, PATIENCE, Shop};
 use super::writers::{Put, Writers, p99};
 use crate::figure::Figure;
 use crate::member::Member;
@@ -89,7 +89,9 @@ pub fn lag(shop: &Shop<'_>, etcd: &Member, scale: u32) -> Result<Vec<Figure>> {
         ));
         rates.push(f64::from(u32::try_from(puts.len())?) / minutes / 60.0);
         let last = puts.iter().map(|put| put.revision).max().context("nothing was written")?;
+        let deadline = Instant::now() + PATIENCE;
         while seen.last().is_none_or(|(_, revision)| *revision < last) {
+            ensure!(Instant::now() < deadline, "revision {last} does not get into the store");
             seen.extend(listings(shop, LIST_EVERY)?);
         }
         memory = memory.max(megabytes(job.pid()?, "VmHWM")?);

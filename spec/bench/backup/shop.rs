@@ -16,7 +16,7 @@ use crate::member::Member;
 /// How often the store is listed while something is waited for.
 pub const LIST_EVERY: Duration = Duration::from_millis(4);
 /// Everything is in the store within this, or never.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A store in a directory.
 pub struct Shop<'a> {
@@ -42,10 +42,10 @@ impl Shop<'_> {
         for set in fs::read_dir(self.directory.join("v1")).context("list the store")? {
             for object in fs::read_dir(set?.path()).context("list a set")? {
                 let name = object?.file_name().into_string().unwrap_or_default();
-                let parts: Vec<&str> = name.split('-').collect();
-                if let ["delta", _, end, random] = parts[..]
-                    && random.ends_with(".json")
-                {
+                // Other objects of a delta have other suffixes.
+                let Some(stem) = name.strip_suffix(".json") else { continue };
+                let parts: Vec<&str> = stem.split('-').collect();
+                if let ["delta", _, end, _] = parts[..] {
                     last = last.max(end.parse().with_context(|| format!("the name {name}"))?);
                 }
             }
