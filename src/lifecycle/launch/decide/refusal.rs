@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::etcd::version::Incompatible;
 use crate::lifecycle::launch::attestation::InstanceId;
+use crate::lifecycle::launch::bring::AGAIN_AFTER;
 use crate::report::Complaint;
 
 /// Why a person must decide.
@@ -295,27 +296,35 @@ impl Refusal {
                 "remove what nobody needs below /var/vcap/store/etcd/aside, or deploy with a larger persistent_disk"
                     .to_owned(),
             ),
-            Self::RestoreWithoutData { request, directory } => (
-                format!("the data of restore {request} is not in {directory}"),
-                "there is nothing to put in the place of the old data, which was not touched".to_owned(),
-                "run errand restore again, it makes the data anew; or remove /var/vcap/store/etcd/.launcher/restore-request.json, then etcd starts on the old data"
-                    .to_owned(),
-            ),
-            Self::NotRestored { backup, why } => (
-                format!("backup {backup} could not be restored: {why}"),
-                "auto_restore takes the newest state that there is or none, and puts nothing in place that is not proven; the disk was not touched"
-                    .to_owned(),
-                format!(
-                    "mend what it says, it is tried again every {} minutes; or choose a point yourself: {RESTORE}",
-                    crate::lifecycle::launch::bring::AGAIN_AFTER.as_secs() / 60
-                ),
-            ),
+            Self::RestoreWithoutData { request, directory } => without_data(*request, directory),
+            Self::NotRestored { backup, why } => not_restored(backup, why),
         }
     }
 }
 
 /// How to get data back from a backup.
 pub(super) const RESTORE: &str = "restore the cluster with `etcd-backup restore-cluster` (docs/restore.md)";
+
+fn without_data(request: Uuid, directory: &str) -> (String, String, String) {
+    (
+        format!("the data of restore {request} is not in {directory}"),
+        "there is nothing to put in the place of the old data, which was not touched".to_owned(),
+        "run errand restore again, it makes the data anew; or remove /var/vcap/store/etcd/.launcher/restore-request.json, then etcd starts on the old data"
+            .to_owned(),
+    )
+}
+
+fn not_restored(backup: &str, why: &str) -> (String, String, String) {
+    (
+        format!("backup {backup} could not be restored: {why}"),
+        "auto_restore takes the newest state that there is or none, and puts nothing in place that is not proven; the disk was not touched"
+            .to_owned(),
+        format!(
+            "mend what it says, it is tried again every {} minutes; or choose a point yourself: {RESTORE}",
+            AGAIN_AFTER.as_secs() / 60
+        ),
+    )
+}
 
 fn wrong_version(with: FitsNot, why: &Incompatible) -> (String, String, String) {
     let whose = match with {
