@@ -185,8 +185,11 @@ fn of_the_last_disk_that_is_left_a_cluster_is_made_again_by_one_errand() {
     }
     fleet.says(&slugs[0], "wait", &["no cluster serves"]);
 
+    // The launcher dies in the middle of it, with the old data aside and the new not in place.
+    let armed = fleet.arm(&slugs[2], &Step::RestoreData.fail_point());
     let answer = fleet.cli(&["run-errand", "restore"]);
 
+    assert!(!armed.exists(), "the launcher never came to it");
     assert_eq!(answer.code, 0, "{}\n{}", answer.text(), fleet.log_tails());
     assert!(answer.text().contains("with 3 voters"), "{}", answer.text());
     let after = fleet.whole_from(&slugs[0], 3);

@@ -99,3 +99,22 @@ async fn a_manifest_that_cannot_be_understood_hides_no_other_set() {
     assert!(told[1].contains("version 2; this release knows 1"), "{told:?}");
     assert!(told[2].contains("of set 20261126T100000Z-00000001"), "{told:?}");
 }
+
+#[tokio::test]
+async fn a_delta_that_is_listed_late_shortens_its_set_until_it_is_there_and_breaks_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory);
+    put_full(&store, &full(0, 10)).await;
+    put_delta(&store, &delta(0, 11, 15, 5)).await;
+    put_delta(&store, &delta(0, 21, 25, 7)).await;
+    let reached = async || {
+        let entry = catalog(&store).await.unwrap().sets.remove(0);
+        assert_eq!(entry.broken, None);
+        entry.last_revision()
+    };
+    assert_eq!(reached().await, 15);
+
+    put_delta(&store, &delta(0, 16, 20, 6)).await;
+
+    assert_eq!(reached().await, 25);
+}
