@@ -156,13 +156,14 @@ fn while_one_that_stays_is_dead_nobody_leaves_and_the_refusal_says_what_to_type(
 #[test]
 fn a_removal_that_does_not_come_about_is_a_failed_drain() {
     let mut fleet = Fleet::new(&[BOOTSTRAP, SCALE]);
-    fleet.add_ops_text("soon.yml", &set("drain_timeout", "1s"));
+    // Long enough for the second removal, on a busy machine too: a drain has the properties of the deploy before.
+    fleet.add_ops_text("soon.yml", &set("drain_timeout", "10s"));
     fleet.deploy_with(&["-v", "etcd_instances=2"]).succeeded();
     let before = fleet.eventually("two voters, all ready", |seen| voters(seen) == 2 && all_ready(seen));
     let held = ask_any(&fleet, async |client| mutex::try_take(client).await).flatten().expect("a free mutex");
 
     fleet.set_ops(&[SCALE]);
-    fleet.add_ops_text("soon.yml", &set("drain_timeout", "1s"));
+    fleet.add_ops_text("soon.yml", &set("drain_timeout", "10s"));
     fleet.deploy_with(&["-v", "etcd_instances=1"]).failed();
 
     let last = fleet.slugs().pop().expect("two instances");

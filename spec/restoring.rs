@@ -203,3 +203,24 @@ fn what_is_broken_is_named_and_nothing_is_touched() {
     assert!(!again.status.success());
     started(&data_dir).stop();
 }
+
+/// What raises a revision is a record without a key, which etcd tells nobody of.
+#[test]
+fn a_backup_of_a_cluster_whose_revision_was_raised_has_no_key_too_many() {
+    let scene = Scene::new();
+    scene.etcd.put("kept", b"1");
+    scene.save();
+    let (data_dir, output) = scene.restore("raised", &["--bump-revision", "1000", "--mark-compacted"]);
+    succeeded(&output);
+    let raised = started(&data_dir);
+
+    succeeded(&scene.backup(&["save", "--etcd", &format!("http://{}:2379", raised.address)]));
+
+    let told = succeeded(&scene.backup(&["verify", "--deep"]));
+    assert!(told.contains("(1 keys, "), "{told}");
+    let file = scene.root.path().join("keys.jsonl");
+    succeeded(&scene.backup(&["export", file.to_str().unwrap(), "--to", "latest"]));
+    let exported = std::fs::read_to_string(file).unwrap();
+    let keys = exported.lines().filter(|line| line.contains(r#""value":"#)).count();
+    assert_eq!(keys, 1, "{exported}");
+}

@@ -151,7 +151,8 @@ fn index(keys: &Bucket<'_, &[u8]>, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Pl
     let mut index = BTreeMap::new();
     each(keys, "key", |place, value| {
         let pair: KeyValue = decoded("key", value)?;
-        if pair.key.starts_with(prefix) {
+        // A record without a key is what raised the revision of a restored cluster.
+        if !pair.key.is_empty() && pair.key.starts_with(prefix) {
             if place.len() > PLACE_BYTES {
                 index.remove(&pair.key);
             } else {
