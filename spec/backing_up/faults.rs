@@ -1,6 +1,8 @@
 //! A server of the S3 protocol behind a wire that breaks in every way.
 
+use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Duration;
 
 use etcd_release::backup::catalog::{Catalog, catalog};
 use etcd_release::backup::store::Store;
@@ -91,11 +93,13 @@ fn whatever_a_store_does_nothing_broken_is_listed_and_all_of_it_gets_there_in_th
         Fault::AnswerCut(150),
         Fault::Silent,
         Fault::Slow(2 << 20),
+        Fault::LateLists(Duration::from_secs(3)),
     ] {
         let when = format!("{fault:?}");
         wire.breaks(fault, usize::MAX);
         // One that is silent or slow is asked once in a long while.
-        let hits = if matches!(fault, Fault::Silent | Fault::Slow(_)) { 1 } else { HITS };
+        let once = matches!(fault, Fault::Silent | Fault::Slow(_) | Fault::LateLists(_));
+        let hits = if once { 1 } else { HITS };
         let mut number = 0;
         eventually(&format!("{hits} times of {when}: {}", job.told()), || {
             for _ in 0..5 {
@@ -105,7 +109,18 @@ fn whatever_a_store_does_nothing_broken_is_listed_and_all_of_it_gets_there_in_th
             (wire.hits() >= hits).then_some(())
         });
         straight.is_whole(&when);
-        if matches!(fault, Fault::Slow(_)) {
+        if let Fault::LateLists(_) = fault {
+            // Through several sets, which the job itself sees late.
+            let mut newest = BTreeSet::new();
+            eventually(&format!("three more sets: {}", job.told()), || {
+                etcd.put("late", b"1");
+                newest.extend(straight.catalog().sets.first().map(|set| set.set().clone()));
+                (newest.len() > 3).then_some(())
+            });
+            straight.is_whole(&when);
+            assert!(wire.hidden() > 10, "{} names were late", wire.hidden());
+        }
+        if once && fault != Fault::Silent {
             reaches(revision(&etcd), &when);
         }
         wire.breaks(Fault::None, 0);

@@ -1,10 +1,11 @@
 //! A wire to a server, which can be cut.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a wire does to each connection that is made over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Fault {
     Silent,
     /// So many bytes a second pass, each way.
     Slow(usize),
+    /// What is new is not in lists before it has been there for so long.
+    LateLists(Duration),
 }
 
 /// A wire to a server; what it does can be changed at any time, for connections made from then on.
@@ -39,13 +42,24 @@ struct State {
     hits: usize,
     open: Vec<TcpStream>,
     ended: bool,
+    /// When each name was first in a list, and whether it was kept out of that.
+    listed: Listed,
 }
+
+type Listed = Arc<Mutex<HashMap<Vec<u8>, (Instant, bool)>>>;
 
 impl Wire {
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { fault: Fault::None, left: 0, hits: 0, open: vec![], ended: false };
+        let state = State {
+            fault: Fault::None,
+            left: 0,
+            hits: 0,
+            open: vec![],
+            ended: false,
+            listed: Listed::default(),
+        };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -59,8 +73,9 @@ impl Wire {
                 state.hits += usize::from(state.left > 0);
                 state.left = state.left.saturating_sub(1);
                 state.open.push(client.try_clone().unwrap());
+                let listed = Arc::clone(&state.listed);
                 drop(state);
-                thread::spawn(move || serve(client, server, fault));
+                thread::spawn(move || serve(client, server, fault, &listed));
             }
         });
         Self { address, state }
@@ -78,6 +93,13 @@ impl Wire {
             // Ignored: most of them have ended.
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// How many names it kept out of lists for a while.
+    pub fn hidden(&self) -> usize {
+        let listed = Arc::clone(&locked(&self.state).listed);
+        let listed = listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.values().filter(|(_, hidden)| *hidden).count()
     }
 
     /// How many connections it has broken since.
@@ -98,7 +120,7 @@ fn locked(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(mut client: TcpStream, server: SocketAddr, fault: Fault) {
+fn serve(mut client: TcpStream, server: SocketAddr, fault: Fault, listed: &Listed) {
     match fault {
         Fault::Refused => {
             let _ = client.shutdown(Shutdown::Both);
@@ -121,7 +143,7 @@ fn serve(mut client: TcpStream, server: SocketAddr, fault: Fault) {
             let _ = io::copy(&mut client, &mut io::sink());
             return;
         }
-        Fault::None | Fault::RequestCut(_) | Fault::AnswerCut(_) | Fault::Slow(_) => {}
+        Fault::None | Fault::RequestCut(_) | Fault::AnswerCut(_) | Fault::Slow(_) | Fault::LateLists(_) => {}
     }
     let Ok(upstream) = TcpStream::connect(server) else { return };
     let most = |wanted: Option<usize>| wanted.unwrap_or(usize::MAX);
@@ -139,7 +161,11 @@ fn serve(mut client: TcpStream, server: SocketAddr, fault: Fault) {
     };
     let back = thread::spawn({
         let (from, to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-        move || relay(from, to, most(down), pace)
+        let listed = Arc::clone(listed);
+        move || match fault {
+            Fault::LateLists(late) => relay_lists(from, to, late, &listed),
+            _ => relay(from, to, most(down), pace),
+        }
     });
     relay(client, upstream, most(up), pace);
     back.join().unwrap();
@@ -165,4 +191,47 @@ fn relay(mut from: TcpStream, mut to: TcpStream, mut most: usize, pace: Option<u
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Passes on what the server answers; names in lists that are too new become names of something else, of the same length.
+fn relay_lists(mut from: TcpStream, mut to: TcpStream, late: Duration, listed: &Listed) {
+    const KEY: &[u8] = b"<Key>";
+    let mut buffer = [0; 16 << 10];
+    let mut waiting = Vec::new();
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        waiting.extend_from_slice(&buffer[..read]);
+        let mut done = 0;
+        while let Some(at) = find(&waiting[done..], KEY) {
+            let begin = done + at + KEY.len();
+            let Some(length) = find(&waiting[begin..], b"</Key>") else { break };
+            let name = &mut waiting[begin..begin + length];
+            let mut names = listed.lock().unwrap_or_else(PoisonError::into_inner);
+            let (first, hidden) = names.entry(name.to_vec()).or_insert_with(|| (Instant::now(), false));
+            if first.elapsed() < late
+                && let Some(version) = find(name, b"v1/")
+            {
+                name[version..version + 2].copy_from_slice(b"zz");
+                *hidden = true;
+            }
+            drop(names);
+            done = begin + length;
+        }
+        // What may be the beginning of a name waits for the rest of it.
+        let rest = &waiting[done..];
+        let whole = find(rest, KEY).unwrap_or_else(|| {
+            let partial = (1..KEY.len()).rev().find(|length| rest.ends_with(&KEY[..*length]));
+            rest.len() - partial.unwrap_or(0)
+        });
+        let passes = done + whole;
+        if to.write_all(&waiting[..passes]).is_err() {
+            break;
+        }
+        waiting.drain(..passes);
+    }
+    let _ = to.write_all(&waiting);
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
 }
