@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::figure::Figure;
 use crate::member::{Member, VALUE};
-use crate::samples::Samples;
+use crate::samples::{Samples, in_turn};
 
 /// The two sizes whose memory is compared, in bytes of values.
 const SMALL: usize = 64 << 20;
@@ -98,13 +98,7 @@ fn validate(tool: &Path, data: &Data, mode: &str) -> Result<f64> {
 fn restore_both(tool: &Path, data: &Data, round: usize) -> Result<(f64, f64)> {
     let ours = || restore(Command::new(tool).arg("restore"), data);
     let theirs = || restore(Command::new("etcdutl").args(["snapshot", "restore"]), data);
-    if round.is_multiple_of(2) {
-        let theirs = theirs()?;
-        Ok((theirs, ours()?))
-    } else {
-        let ours = ours()?;
-        Ok((theirs()?, ours))
-    }
+    in_turn(round, theirs, ours)
 }
 
 fn restore(command: &mut Command, data: &Data) -> Result<f64> {

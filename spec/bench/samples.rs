@@ -1,6 +1,8 @@
 //! Several runs of the same thing. The median speaks for them: a run that something else on the machine
 //! disturbed does not move it.
 
+use anyhow::Result;
+
 /// Measured values, ordered.
 #[derive(Debug, Clone)]
 pub struct Samples(Vec<f64>);
@@ -45,5 +47,20 @@ impl Samples {
             self.0[0],
             self.max()
         )
+    }
+}
+
+/// One run of each side, the order changing with each round: what is warm or worn by then is so for both.
+pub fn in_turn<T>(
+    round: usize,
+    first: impl FnOnce() -> Result<T>,
+    second: impl FnOnce() -> Result<T>,
+) -> Result<(T, T)> {
+    if round.is_multiple_of(2) {
+        let first = first()?;
+        Ok((first, second()?))
+    } else {
+        let second = second()?;
+        Ok((first()?, second))
     }
 }

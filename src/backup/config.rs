@@ -1,6 +1,7 @@
 //! Which store, and how to reach it: the properties `store.*` of job `etcd-backup`, or flags of the command line.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -35,6 +36,13 @@ pub struct StoreConfig {
     pub account_key: Option<String>,
     /// Azure: a shared access signature, `sv=…&sig=…`.
     pub sas_token: Option<String>,
+}
+
+impl StoreConfig {
+    /// The directory, if the store is one.
+    pub fn directory(&self) -> Option<&Path> {
+        self.url.strip_prefix("file://").map(Path::new)
+    }
 }
 
 /// Only what may be read by everybody.

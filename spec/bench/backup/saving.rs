@@ -14,7 +14,7 @@ use super::shop::Shop;
 use crate::figure::Figure;
 use crate::member::Member;
 use crate::s3::{KEY, S3, SECRET};
-use crate::samples::Samples;
+use crate::samples::{Samples, in_turn};
 
 /// How often each way is taken, alternating.
 const ROUNDS: usize = 3;
@@ -47,20 +47,6 @@ pub fn measure(tool: &Path, root: &Path, small: &Member, large: &Member) -> Resu
 /// etcdctl's and ours, the order changing with each round.
 fn both(tool: &Path, root: &Path, etcd: &Member, round: usize) -> Result<(Took, Took)> {
     in_turn(round, || theirs(root, etcd), || ours(tool, root, etcd))
-}
-
-fn in_turn<T>(
-    round: usize,
-    theirs: impl FnOnce() -> Result<T>,
-    ours: impl FnOnce() -> Result<T>,
-) -> Result<(T, T)> {
-    if round.is_multiple_of(2) {
-        let theirs = theirs()?;
-        Ok((theirs, ours()?))
-    } else {
-        let ours = ours()?;
-        Ok((theirs()?, ours))
-    }
 }
 
 /// etcdctl's snapshot, which is removed again.

@@ -39,8 +39,7 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
 /// The store, if it is one. What else is wrong with the properties is told by who reads them all.
 fn directory(job_config: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(job_config).ok()?;
-    let url = JobStore::of_job(&text).ok()?.store.url;
-    url.strip_prefix("file://").map(PathBuf::from)
+    JobStore::of_job(&text).ok()?.store.directory().map(Path::to_path_buf)
 }
 
 /// Whether bpm shows it to the job, which it does by the job's bpm.yml.

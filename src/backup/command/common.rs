@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::backup::catalog::{Catalog, Entry};
+use crate::backup::chain::{Point, choose};
 use crate::backup::codec::{CodecError, Keys, Recipients};
 use crate::backup::config::{Encryption, JobStore, StoreConfig};
 pub(super) use crate::backup::full::random;
+use crate::backup::layout::SetId;
 use crate::backup::retention::Policy;
 use crate::backup::store::{Store, StoreError};
 use crate::report::Complaint;
@@ -153,6 +156,15 @@ fn read(file: &Path, what: &str) -> Result<String> {
         )
     })?;
     Ok(text)
+}
+
+/// The sets that were named, or the newest one.
+pub(super) fn named<'a>(catalog: &'a Catalog, sets: &[SetId]) -> Result<Vec<&'a Entry>> {
+    let chosen = |set| choose(catalog, set, Point::Latest).map_err(|error| error.complaint());
+    if sets.is_empty() {
+        return Ok(vec![chosen(None)?]);
+    }
+    Ok(sets.iter().map(|set| chosen(Some(set))).collect::<Result<_, _>>()?)
 }
 
 /// A size, for people.

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::common::{self, Place, size};
+use super::common::{self, Place, named, size};
 use crate::backup::catalog::{Catalog, Entry, catalog};
-use crate::backup::chain::{Point, choose};
 use crate::backup::copy::copy;
 use crate::backup::layout::{ROOT, SetId};
 use crate::datadir_tool::progress::{Listener, Progress};
@@ -90,12 +89,7 @@ fn wanted<'a>(args: &Args, catalog: &'a Catalog) -> Result<(Vec<&'a Entry>, Left
         let left = broken.chain(catalog.unreadable.iter().cloned()).collect();
         return Ok((catalog.sets.iter().filter(|entry| entry.broken.is_none()).collect(), left));
     }
-    if args.sets.is_empty() {
-        let newest = choose(catalog, None, Point::Latest).map_err(|error| error.complaint())?;
-        return Ok((vec![newest], Vec::new()));
-    }
-    let found = args.sets.iter().map(|set| choose(catalog, Some(set), Point::Latest));
-    Ok((found.collect::<Result<_, _>>().map_err(|error| error.complaint())?, Vec::new()))
+    Ok((named(catalog, &args.sets)?, Vec::new()))
 }
 
 fn not_copied(mut left: Left, to: &str) -> Complaint {

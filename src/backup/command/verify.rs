@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::common::{Opened, Place, random, size};
+use super::common::{Opened, Place, named, random, size};
 use super::interruption;
 use super::scratch::Scratch;
 use crate::backup::catalog::{Entry, catalog, load};
-use crate::backup::chain::{Point, choose};
 use crate::backup::layout::{self, SetId};
 use crate::backup::verify::{Verified, read_back, record, restore_and_judge, whole};
 use crate::datadir_tool::progress::{Listener, Progress};
@@ -48,14 +47,8 @@ pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let opened = args.place.open()?;
     interruption::block_on(async {
         let catalog = catalog(&opened.store).await.map_err(|error| error.complaint())?;
-        let entries: Vec<&Entry> = if args.all {
-            catalog.sets.iter().collect()
-        } else if args.sets.is_empty() {
-            vec![choose(&catalog, None, Point::Latest).map_err(|error| error.complaint())?]
-        } else {
-            let found = args.sets.iter().map(|set| choose(&catalog, Some(set), Point::Latest));
-            found.collect::<Result<_, _>>().map_err(|error| error.complaint())?
-        };
+        let entries: Vec<&Entry> =
+            if args.all { catalog.sets.iter().collect() } else { named(&catalog, &args.sets)? };
         let mut verified = Vec::new();
         for entry in entries {
             let one = verify(args, &opened, entry).await;
