@@ -154,6 +154,49 @@ fn killed_before_each_step_of_a_restore_it_is_finished_by_the_next_start() {
     assert_eq!(fleet.asides(&slug, "restored").len(), clusters.len(), "restored once more, and once only");
 }
 
+/// What the launcher of the instance whose disk was left does for the restore.
+const OF_THE_SOURCE: [Step; 7] = [
+    Step::MoveAside,
+    Step::RetireRecords,
+    Step::RestoreData,
+    Step::WriteRestoreRecord,
+    Step::WriteConfiguration,
+    Step::RemoveExitRecord,
+    Step::Spawn,
+];
+
+/// What a launcher does that joins the new cluster with an empty disk.
+#[cfg(feature = "long")]
+const OF_A_FOLLOWER: [Step; 8] = [
+    Step::WriteNonce,
+    Step::TakeMutex,
+    Step::WriteJoinIntent,
+    Step::MemberAdd,
+    Step::WriteJoinAnswer,
+    Step::Spawn,
+    Step::Promote,
+    Step::ReleaseMutex,
+];
+
+/// Two of three disks are lost. Says which instance has the third.
+fn only_the_last_disk_is_left<'a>(fleet: &Fleet, slugs: &'a [String], disaster: &str) -> &'a String {
+    let last = revision(fleet, &slugs[0]);
+    fleet.wait_until("the survivor has everything", || {
+        let answer = fleet.ssh(&slugs[2], "LOCAL=true etcdctl get x -w json --consistency=s").stdout;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        answer["header"]["revision"].as_i64() == Some(last)
+    });
+    for slug in &slugs[..2] {
+        fleet.halt(slug);
+        fleet.empty_store(slug, disaster);
+    }
+    for slug in &slugs[..2] {
+        fleet.resume(slug);
+    }
+    fleet.says(&slugs[0], "wait", &["no cluster serves"]);
+    &slugs[2]
+}
+
 /// Quorum is lost for good: what the last disk has is newer than any backup, and nothing of it may be lost.
 #[test]
 fn of_the_last_disk_that_is_left_a_cluster_is_made_again_by_one_errand() {
@@ -169,27 +212,13 @@ fn of_the_last_disk_that_is_left_a_cluster_is_made_again_by_one_errand() {
     for number in 0..100 {
         assert!(write_once(&fleet, &format!("key-{number}"), "1"));
     }
-    let all = |slug: &str| revision(&fleet, slug);
-    let last = all(&slugs[0]);
-    fleet.wait_until("the survivor has everything", || {
-        let answer = fleet.ssh(&slugs[2], "LOCAL=true etcdctl get x -w json --consistency=s").stdout;
-        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
-        answer["header"]["revision"].as_i64() == Some(last)
-    });
-    for slug in &slugs[..2] {
-        fleet.halt(slug);
-        fleet.empty_store(slug, "lost");
-    }
-    for slug in &slugs[..2] {
-        fleet.resume_unwatched(slug);
-    }
-    fleet.says(&slugs[0], "wait", &["no cluster serves"]);
+    let survivor = only_the_last_disk_is_left(&fleet, &slugs, "lost");
 
-    // The launcher dies in the middle of it, with the old data aside and the new not in place.
-    let armed = fleet.arm(&slugs[2], &Step::RestoreData.fail_point());
+    // Its launcher dies before each step of putting the new data in place, one after the other.
+    let armed = fleet.arm_all(survivor, &OF_THE_SOURCE.map(Step::fail_point));
     let answer = fleet.cli(&["run-errand", "restore"]);
 
-    assert!(!armed.exists(), "the launcher never came to it");
+    assert!(!armed.exists(), "the launcher never came to {:?}", fs::read_to_string(&armed));
     assert_eq!(answer.code, 0, "{}\n{}", answer.text(), fleet.log_tails());
     assert!(answer.text().contains("with 3 voters"), "{}", answer.text());
     let after = fleet.whole_from(&slugs[0], 3);
@@ -200,4 +229,47 @@ fn of_the_last_disk_that_is_left_a_cluster_is_made_again_by_one_errand() {
     }
     assert_eq!(fleet.asides(&slugs[2], "restored").len(), 1, "the disk that was left is kept");
     assert!(write_once(&fleet, "since", "1"));
+}
+
+/// One disaster after the other within the hour in which a request counts, and somebody dies before each step of making
+/// it good: the launcher whose disk is left, one that joins, and the command itself, which is then run again. Scenario 9
+/// of what users suffer from most.
+#[test]
+#[cfg(feature = "long")]
+fn killed_before_each_step_of_making_a_cluster_of_the_last_disk_it_is_one_cluster_with_everything() {
+    use etcd_release::backup::recovery::step::Step as Errand;
+
+    let fleet = Fleet::new(&[BOOTSTRAP]).with_monit_cycle("1").deployed();
+    let slugs = fleet.slugs();
+    let mut clusters = vec![fleet.whole_from(&slugs[0], 3)["cluster_id"].clone()];
+    let (source, follower) = (&slugs[2], &slugs[0]);
+    // Those a survivor's errand does not take: it makes room and data by itself.
+    let launchers = OF_THE_SOURCE.map(|step| (source, step.fail_point()));
+    let followers = OF_A_FOLLOWER.map(|step| (follower, step.fail_point()));
+    let errands = Errand::ALL.map(|step| (source, step.fail_point()));
+    for (number, (victim, point)) in launchers.into_iter().chain(followers).chain(errands).enumerate() {
+        assert!(write_once(&fleet, &format!("key-{number}"), "1"));
+        only_the_last_disk_is_left(&fleet, &slugs, &format!("lost-{number}"));
+        let armed = fleet.arm(victim, &point);
+
+        // Killed: its operator runs it again.
+        let command = format!("{BACKUP} restore-cluster --again --to survivors");
+        let answers =
+            fleet.ssh_all(&slugs, &format!("{command}; code=$?; [ $code != 137 ] && exit $code; {command}"));
+
+        assert!(!armed.exists(), "nobody came to {point}");
+        for answer in answers {
+            assert_eq!(answer.code, 0, "{point}: {}\n{}", answer.text(), fleet.log_tails());
+        }
+        let after = fleet.whole_from(&slugs[0], 3);
+        assert!(!clusters.contains(&after["cluster_id"]), "{point}");
+        clusters.push(after["cluster_id"].clone());
+        for slug in &slugs {
+            let keys = fleet.ssh(slug, "etcdctl get key- --prefix --keys-only").succeeded().stdout;
+            assert_eq!(keys.matches("key-").count(), number + 1, "{point}: {keys}");
+        }
+        let left = fs::read_dir(fleet.store(source).join(".launcher/restore")).unwrap().count();
+        assert_eq!(left, 0, "{point}");
+        println!("killed before {point}: one cluster");
+    }
 }

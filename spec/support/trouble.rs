@@ -132,6 +132,12 @@ impl Fleet {
         kept
     }
 
+    /// Names the places at which processes of an instance die, one after the other.
+    #[track_caller]
+    pub fn arm_all(&self, slug: &str, fail_points: &[String]) -> PathBuf {
+        self.arm(slug, &fail_points.join("\n"))
+    }
+
     /// Names the place where the launcher of an instance dies next, on a disk without records as well.
     #[track_caller]
     pub fn arm(&self, slug: &str, fail_point: &str) -> PathBuf {

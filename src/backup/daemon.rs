@@ -390,14 +390,14 @@ async fn take(duty: Duty<'_>, base: Option<Base>) -> Result<Full, FullError> {
             };
             // Ignored: then some points between the two sets cannot be reached.
             let _ = timeout(TOUCH_WITHIN, touch).await;
-            Step::OldSetRead.done();
+            Step::OldSetRead.reach();
         }
         enough.notify_one();
         taken
     };
     let (taken, _) = tokio::join!(taken, followed);
     if taken.is_ok() {
-        Step::OldSetClosed.done();
+        Step::OldSetClosed.reach();
     }
     taken
 }

@@ -119,7 +119,7 @@ pub async fn take(
         (Ok(Some(object)), Ok(Some(passed))) => (object, passed),
     };
     let ended = Timestamp::now();
-    Step::FullUploaded.done();
+    Step::FullUploaded.reach();
 
     // At the member it is of, and soon: what is compacted in between has no hash any more.
     let hash = client.hash_kv(passed.last).await.ok();
@@ -129,7 +129,7 @@ pub async fn take(
     let full = written(set, cluster, passed, (begun, ended), (hash, keys), object);
     let name = layout::full_manifest(&full.set);
     store.put_new(&name, sealed(&full)).await?;
-    Step::FullListed.done();
+    Step::FullListed.reach();
     Ok(full)
 }
 
@@ -203,7 +203,7 @@ async fn pump(
         }
     }
     let passed = hashed.finish()?;
-    Step::FullSent.done();
+    Step::FullSent.reach();
     Ok(codec.send(Piece::End).await.is_ok().then_some(passed))
 }
 

@@ -50,16 +50,16 @@ pub fn plan<'a>(catalog: &'a Catalog, policy: &Policy, now: Timestamp) -> Plan<'
 pub async fn prune(store: &Store, plan: &Plan<'_>) -> Result<(), StoreError> {
     for (entry, _) in plan.sets.iter().filter(|(_, verdict)| verdict.kept.is_empty()) {
         store.delete(&layout::full_manifest(entry.set())).await?;
-        Step::SetUnlisted.done();
+        Step::SetUnlisted.reach();
         for name in &entry.names {
             store.delete(name).await?;
-            Step::ObjectRemoved.done();
+            Step::ObjectRemoved.reach();
         }
     }
     for unfinished in &plan.unfinished {
         for name in &unfinished.names {
             store.delete(name).await?;
-            Step::UnfinishedRemoved.done();
+            Step::UnfinishedRemoved.reach();
         }
     }
     Ok(())

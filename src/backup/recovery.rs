@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use self::choose::{Wanted, source};
 use self::seen::{Look, Looks};
+use self::step::Step;
 use super::chain::Point;
 use super::layout::SetId;
 use crate::job::config::JobConfig;
@@ -27,6 +28,7 @@ pub mod choose;
 mod follow;
 mod lead;
 mod seen;
+pub mod step;
 mod survivor;
 
 /// A launcher that does not answer for so long counts as silent: one that is restarted is back by then.
@@ -203,25 +205,38 @@ impl Errand {
         }
     }
 
-    /// Waits until `holds` gives something; says every now and then what the launcher says.
+    /// Waits until `holds` gives something of what the launcher of an instance says.
     async fn wait_for<T>(
         &self,
         instance: &InstanceId,
         what: &str,
         mut holds: impl FnMut(&Look) -> Result<Option<T>>,
     ) -> Result<T> {
-        let began = Instant::now();
-        let mut told = Instant::now();
-        loop {
+        self.wait(instance, what, async || {
             let look = self.look_at(instance).await;
             if let Ok(look) = &look
                 && let Some(found) = holds(look)?
             {
-                return Ok(found);
+                return Ok(Ok(found));
             }
-            let said = match &look {
-                Ok(look) => look.because.clone(),
-                Err(why) => format!("does not answer: {why}"),
+            Ok(Err(told(&look)))
+        })
+        .await
+    }
+
+    /// Waits until `look` finds something; says every now and then what it tells of an instance instead.
+    async fn wait<T>(
+        &self,
+        instance: &InstanceId,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<Result<T, String>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let mut last = Instant::now();
+        loop {
+            let said = match look().await? {
+                Ok(found) => return Ok(found),
+                Err(said) => said,
             };
             if began.elapsed() >= self.typed.wait {
                 return Err(Complaint::try_again(
@@ -231,8 +246,8 @@ impl Errand {
                 )
                 .into());
             }
-            if told.elapsed() >= TELL_EVERY {
-                told = Instant::now();
+            if last.elapsed() >= TELL_EVERY {
+                last = Instant::now();
                 self.say(&format!("{what}; {instance}: {said}"))?;
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -241,8 +256,10 @@ impl Errand {
 
     /// Leaves a request on the disk and makes the launcher look at it.
     async fn leave(&self, request: &RestoreRequest) -> Result<()> {
+        Step::LeaveRequest.reach();
         records::write(&self.paths, request).context("write the request")?;
         vcap::own(&records::path::<RestoreRequest>(&self.paths))?;
+        Step::WakeLauncher.reach();
         self.wake_launcher().await
     }
 
@@ -264,6 +281,14 @@ impl Errand {
     /// A line for the operator.
     fn say(&self, text: &str) -> Result<()> {
         Ok(report::answer(&format!("{}: {text}", self.own))?)
+    }
+}
+
+/// What a launcher says, or that it says nothing.
+fn told(look: &Result<Look, String>) -> String {
+    match look {
+        Ok(look) => look.because.clone(),
+        Err(why) => format!("does not answer: {why}"),
     }
 }
 

@@ -315,7 +315,7 @@ pub async fn record(
     revision: i64,
     random: [u8; 4],
 ) -> Result<Verification, StoreError> {
-    Step::SetProven.done();
+    Step::SetProven.reach();
     let at = Timestamp::now();
     let note = Verification {
         version: VERSION,
@@ -327,7 +327,7 @@ pub async fn record(
         bytes: verified.bytes,
     };
     store.put_new(&layout::verification(&verified.set, at, random), sealed(&note)).await?;
-    Step::ProofNoted.done();
+    Step::ProofNoted.reach();
     Ok(note)
 }
 

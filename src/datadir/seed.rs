@@ -31,6 +31,7 @@ use crate::report::Complaint;
 
 mod birth;
 mod place;
+pub mod step;
 
 pub(super) use birth::{Birth, Changes};
 pub(super) use place::{Place, doing};

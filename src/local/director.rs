@@ -13,6 +13,7 @@ use super::bpm::vcap::Vcap;
 use super::change::{self, Asked, DiskFate, Wanted, Work};
 use super::layout::StateDir;
 use super::manifest::{Lifecycle, WatchTime};
+use super::milestone::Milestone;
 use super::model::Identity;
 use super::monit::JobState;
 use super::names;
@@ -24,7 +25,7 @@ use super::task::Task;
 use super::update::{self, Circumstances, GroupUpdate, MAX_THREADS, Pace, Stage, Wave};
 use super::waves;
 use super::worker::{Given, Worker};
-use crate::{atomic_file, fail_point};
+use crate::atomic_file;
 
 /// A task's tools.
 pub struct Director<'a> {
@@ -83,7 +84,7 @@ impl Director<'_> {
     pub fn converge(&self, prepared: &Prepared, asked: Requests<'_>, pace: Pace) -> Result<()> {
         let desired = prepared.placement.desired();
         self.record_placement(prepared)?;
-        fail_point::reach("local:placed");
+        Milestone::Placed.reach();
         let agenda = self.agenda(prepared, &desired, asked)?;
         let plannable: Vec<update::Desired> = desired
             .iter()

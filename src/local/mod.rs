@@ -29,6 +29,7 @@ pub mod console;
 pub mod director;
 pub mod instance;
 pub mod layout;
+pub mod milestone;
 pub mod monit;
 pub mod names;
 pub mod network;

@@ -15,6 +15,7 @@ use super::change::{self, DiskFate, Wanted, Work};
 use super::instance;
 use super::layout::{InstanceDir, StateDir};
 use super::manifest::WatchTime;
+use super::milestone::Milestone;
 use super::model::{Identity, Machine};
 use super::monit::{JobState, Request, Status, Which, client};
 use super::names;
@@ -24,7 +25,6 @@ use super::render::RenderedInstance;
 use super::spec::InstanceSpec;
 use super::state::{Applied, Deployment, Desired, Disk, Instance};
 use super::task::Step;
-use crate::fail_point;
 
 /// Everything a worker needs besides the instance.
 pub struct Worker<'a> {
@@ -85,7 +85,7 @@ impl Worker<'_> {
         })?;
         let record = self.deployment.record();
         instance::create(&directory, identity, record.network, &names::hosts(&record))?;
-        fail_point::reach("local:created-root");
+        Milestone::CreatedRoot.reach();
         let disk = self.known(identity)?.disk;
         if let Some(disk) = &disk {
             instance::attach_disk(&directory, disk, &self.deployment.directory().disk(&disk.id))?;
@@ -108,7 +108,7 @@ impl Worker<'_> {
         if let Some(cause) = stop {
             self.stop_sequence(step, identity, cause, given.wanted.disk_mib)?;
         }
-        fail_point::reach("local:stopped");
+        Milestone::Stopped.reach();
         let desired = self.known(identity)?.desired;
         if desired == Desired::Detached {
             step.doing("deleting vm");
@@ -137,7 +137,7 @@ impl Worker<'_> {
                 jobs: given.wanted.jobs.clone(),
             });
         })?;
-        fail_point::reach("local:configured");
+        Milestone::Configured.reach();
         if desired == Desired::Started {
             self.start(step, identity, given)?;
         } else {
@@ -159,7 +159,7 @@ impl Worker<'_> {
         for warning in reloaded.warnings.iter().chain(&started.warnings) {
             step.warning(&format!("{identity}: {warning}"));
         }
-        fail_point::reach("local:started");
+        Milestone::Started.reach();
         self.watch(identity, given.watch)?;
         step.doing("executing post-start");
         script::run(&directory, jobs, Script::PostStart, &[])
@@ -211,7 +211,7 @@ impl Worker<'_> {
             client::ask(&directory, self.cycle, &Request::Unmonitor(Which::Vcap))?;
             script::drain(&directory, &jobs, cause, known.disk_mib(), wanted_disk_mib)?;
         }
-        fail_point::reach("local:drained");
+        Milestone::Drained.reach();
         step.doing("stopping jobs");
         client::ask(&directory, self.cycle, &Request::Stop(Which::Vcap))?;
         mark_stopped(&directory)?;
@@ -225,7 +225,7 @@ impl Worker<'_> {
             return Ok(());
         }
         self.deployment.change_instance(&identity.id, |instance| instance.former = None)?;
-        fail_point::reach("local:renamed");
+        Milestone::Renamed.reach();
         names::publish(self.deployment)
     }
 
@@ -272,7 +272,7 @@ impl Worker<'_> {
         let disk = new_disk(wanted);
         // Recorded first: a disk that nobody knows of could never be found again.
         self.deployment.change_instance(&identity.id, |instance| instance.disk = Some(disk.clone()))?;
-        fail_point::reach("local:disk-recorded");
+        Milestone::DiskRecorded.reach();
         instance::attach_disk(&self.directory(identity), &disk, &self.disk_directory(&disk))
     }
 
@@ -288,14 +288,14 @@ impl Worker<'_> {
                 .change_instance(&identity.id, |instance| instance.disk_to_come = Some(disk.clone()))?;
             disk
         };
-        fail_point::reach("local:disk-to-come");
+        Milestone::DiskToCome.reach();
         instance::copy_disk(&self.disk_directory(old), &self.disk_directory(&new))?;
-        fail_point::reach("local:disk-copied");
+        Milestone::DiskCopied.reach();
         self.deployment.change_instance(&identity.id, |instance| {
             instance.disk_to_go = instance.disk.replace(new.clone());
             instance.disk_to_come = None;
         })?;
-        fail_point::reach("local:disk-replaced");
+        Milestone::DiskReplaced.reach();
         instance::attach_disk(&self.directory(identity), &new, &self.disk_directory(&new))?;
         self.retire_disk(identity)
     }
@@ -351,13 +351,13 @@ impl Worker<'_> {
             }
         }
         self.delete_vm(identity)?;
-        fail_point::reach("local:deleted-vm");
+        Milestone::DeletedVm.reach();
         self.discard_copy(identity)?;
         self.retire_disk(identity)?;
         self.orphan_disk(identity)?;
-        fail_point::reach("local:orphaned");
+        Milestone::Orphaned.reach();
         instance::forget(&directory)?;
-        fail_point::reach("local:forgotten");
+        Milestone::Forgotten.reach();
         self.deployment.change(|record| record.instances.retain(|one| one.identity.id != identity.id))?;
         names::publish(self.deployment)
     }

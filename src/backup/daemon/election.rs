@@ -44,7 +44,7 @@ impl Lead {
         let until = Instant::now() + TTL;
         match client.grant_lease(LEASE_ID, TTL.as_secs().cast_signed()).await {
             Ok(()) => {
-                Step::Elected.done();
+                Step::Elected.reach();
                 Ok(Some(Self { until, by: By::Lease }))
             }
             Err(EtcdError::LeaseExists) => Ok(None),
@@ -92,7 +92,7 @@ impl Lead {
 
     /// Gives it back, if it is certainly ours. Best effort: it ends by itself.
     pub(super) async fn release(self, cluster: &Cluster) {
-        Step::WorkEnded.done();
+        Step::WorkEnded.reach();
         let revoke = async {
             if let Ok(mut client) = client(cluster).await
                 && Instant::now() < self.until
@@ -100,7 +100,7 @@ impl Lead {
             {
                 // Ignored, as said.
                 let _ = client.revoke_lease(LEASE_ID).await;
-                Step::LeaseReturned.done();
+                Step::LeaseReturned.reach();
             }
         };
         let _ = timeout_at(self.until, revoke).await;

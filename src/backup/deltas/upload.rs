@@ -19,7 +19,7 @@ pub(super) async fn upload(
     batch: &Batch,
     random: [u8; 4],
 ) -> Result<Delta, CodecError> {
-    Step::DeltaCut.done();
+    Step::DeltaCut.reach();
     let stem = layout::delta_stem(&base.set, batch.first, batch.last, random);
     let (sender, content) = mpsc::channel(1);
     let feed = async {
@@ -37,7 +37,7 @@ pub(super) async fn upload(
         object: stem.clone(),
         why: "the upload ended early".to_owned(),
     })?;
-    Step::DeltaUploaded.done();
+    Step::DeltaUploaded.reach();
     let delta = Delta {
         version: VERSION,
         set: base.set.clone(),
@@ -52,6 +52,6 @@ pub(super) async fn upload(
         written_by: written_by(),
     };
     store.put_new(&layout::delta_manifest(&stem), sealed(&delta)).await?;
-    Step::DeltaListed.done();
+    Step::DeltaListed.reach();
     Ok(delta)
 }

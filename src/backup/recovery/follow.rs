@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
-use super::Errand;
 use super::seen::{Look, Looks};
+use super::{Errand, told};
 use crate::etcd::id::ClusterId;
 use crate::lifecycle::launch::attestation::InstanceId;
 use crate::lifecycle::launch::observe::unix_secs;
@@ -43,6 +43,8 @@ struct Follower<'a> {
     cluster: Option<ClusterId>,
     asked: &'a str,
     again: bool,
+    /// Whether it has waited for longer than a source needs to begin.
+    waited: bool,
     now_unix_secs: u64,
 }
 
@@ -58,8 +60,12 @@ impl Follower<'_> {
             let done = look.has_restored(request.id);
             let is_here = self.cluster == Some(request.cluster_id);
             let is_asked = request.members.contains_key(self.own);
+            // Until it ends, a source says what it works on; what it did before `again` was asked for is over.
+            let works_on = look.files.progress.as_ref().map(|progress| progress.request);
+            let is_old = self.again && works_on != Some(request.id) && (works_on.is_some() || !self.waited);
             match (is_here, done, is_asked) {
                 (true, true, _) if !self.again => return Offered::Done(request.clone()),
+                (false, true, _) if is_old => {}
                 (false, _, true) => return Offered::Stop(request.clone()),
                 (false, true, false) if look.ready => return Offered::Join(request.clone()),
                 _ => {}
@@ -86,30 +92,33 @@ impl Errand {
         let left_behind =
             first.and_then(|look| look.files.progress.as_ref()).map(|progress| progress.request);
         let what = format!("waiting until the data lies ready on {source}");
+        let follower = |cluster| Follower {
+            own: &self.own,
+            cluster,
+            asked: self.asked.as_str(),
+            again: self.typed.again,
+            waited: began.elapsed() >= STALE_FOR,
+            now_unix_secs: unix_secs(),
+        };
         let offered = self
-            .wait_for(source, &what, |look| {
-                let (own, asked, again) = (&self.own, self.asked.as_str(), self.typed.again);
-                let follower = Follower { own, cluster, asked, again, now_unix_secs: unix_secs() };
-                match follower.offered(source, look) {
-                    Offered::Failed { request, why }
-                        if left_behind != Some(request) || began.elapsed() >= STALE_FOR =>
-                    {
-                        Err(Complaint::failed(
-                            format!("{source} gave up: {why}"),
-                            "nothing is restored; this member goes on as it was",
-                            format!("the errand's output of {source} says what to do"),
-                        )
-                        .into())
-                    }
-                    Offered::Nothing | Offered::Failed { .. } => Ok(None),
-                    offered => Ok(Some(offered)),
+            .wait_for(source, &what, |look| match follower(cluster).offered(source, look) {
+                Offered::Failed { request, why }
+                    if left_behind != Some(request) || began.elapsed() >= STALE_FOR =>
+                {
+                    Err(Complaint::failed(
+                        format!("{source} gave up: {why}"),
+                        "nothing is restored; this member goes on as it was",
+                        format!("the errand's output of {source} says what to do"),
+                    )
+                    .into())
                 }
+                Offered::Nothing | Offered::Failed { .. } => Ok(None),
+                offered => Ok(Some(offered)),
             })
             .await?;
-        let request = match offered {
+        let mut request = match offered {
             Offered::Stop(request) => {
-                self.say(&format!("stopping for request {}: {}", request.id, request.point))?;
-                self.leave(&request).await?;
+                self.stop_for(&request).await?;
                 request
             }
             Offered::Join(request) => {
@@ -120,12 +129,43 @@ impl Errand {
             Offered::Done(request) => request,
             Offered::Nothing | Offered::Failed { .. } => bail!("these were waited out"),
         };
-        let what = format!("waiting to join cluster {}", request.cluster_id);
-        self.wait_for(&self.own, &what, |look| {
-            Ok((look.is_in(request.cluster_id) && look.ready).then_some(()))
-        })
-        .await?;
+        while let Some(newer) = self.joined_or_asked_anew(source, &request, &follower).await? {
+            self.stop_for(&newer).await?;
+            request = newer;
+        }
         self.say(&format!("serves as a member of cluster {}", request.cluster_id))
+    }
+
+    async fn stop_for(&self, request: &RestoreRequest) -> Result<()> {
+        self.say(&format!("stopping for request {}: {}", request.id, request.point))?;
+        self.leave(request).await
+    }
+
+    /// Waits until this instance serves in the cluster of its request, or the source has begun another one and waits
+    /// for it there.
+    async fn joined_or_asked_anew<'a>(
+        &'a self,
+        source: &InstanceId,
+        request: &RestoreRequest,
+        follower: &impl Fn(Option<ClusterId>) -> Follower<'a>,
+    ) -> Result<Option<RestoreRequest>> {
+        let what = format!("waiting to join cluster {}", request.cluster_id);
+        self.wait(&self.own, &what, async || {
+            let own = self.look_at(&self.own).await;
+            let cluster = match &own {
+                Ok(look) if look.is_in(request.cluster_id) && look.ready => return Ok(Ok(None)),
+                Ok(look) => look.state.cluster_id,
+                Err(_) => None,
+            };
+            if let Ok(look) = self.look_at(source).await
+                && let Offered::Stop(newer) = follower(cluster).offered(source, &look)
+                && newer.id != request.id
+            {
+                return Ok(Ok(Some(newer)));
+            }
+            Ok(Err(told(&own)))
+        })
+        .await
     }
 }
 
@@ -153,7 +193,8 @@ mod tests {
         };
         let offered = |look: &Look, cluster: Option<ClusterId>, again: bool| {
             let own = InstanceId::from("a");
-            let follower = Follower { own: &own, cluster, asked: "latest", again, now_unix_secs: 1_000 };
+            let follower =
+                Follower { own: &own, cluster, asked: "latest", again, waited: false, now_unix_secs: 1_000 };
             match follower.offered(&source, look) {
                 Offered::Nothing => "nothing",
                 Offered::Stop(_) => "stop",
@@ -173,6 +214,34 @@ mod tests {
         assert_eq!(offered(&begun("b", "7", false, NEVER).unwrap(), Some(OLD), false), "nothing");
         assert_eq!(offered(&begun("b", "latest", false, 999).unwrap(), Some(OLD), false), "nothing");
         assert_eq!(offered(&begun("c", "latest", false, NEVER).unwrap(), Some(OLD), false), "nothing");
+
+        // After a second disaster the request of the first still counts for a while.
+        let works_on = |request: u128| {
+            let mut look = asked(true, true);
+            let request = Uuid::from_u128(request);
+            look.files.progress = Some(RestoreProgress { version: 1, request, failed: None });
+            look
+        };
+        assert_eq!(offered(&asked(true, true), None, false), "stop", "it was quicker");
+        assert_eq!(offered(&asked(true, true), None, true), "nothing", "that was before");
+        assert_eq!(offered(&asked(false, true), Some(OLD), true), "nothing", "that was before");
+        assert_eq!(offered(&works_on(1), None, true), "stop", "this time, too, it was quicker");
+        assert_eq!(offered(&works_on(2), None, true), "nothing", "another one is to come");
+        let waited = |look: &Look| {
+            let own = InstanceId::from("a");
+            let follower = Follower {
+                own: &own,
+                cluster: None,
+                asked: "latest",
+                again: true,
+                waited: true,
+                now_unix_secs: 1_000,
+            };
+            matches!(follower.offered(&source, look), Offered::Stop(_))
+        };
+        assert!(waited(&asked(true, true)), "no other one has come");
+        assert!(!waited(&works_on(2)), "the source needs longer than that");
+
         let gave_up = look(|look| {
             let failed = Some("no backup".to_owned());
             look.files.progress = Some(RestoreProgress { version: 1, request: Uuid::nil(), failed });

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::choose::{replaced, set};
 use super::seen::{Look, Looks};
+use super::step::Step;
 use super::{Errand, From, own_all};
 use crate::datadir::membership::Membership;
 use crate::datadir::validate::validate;
@@ -53,6 +54,7 @@ impl Errand {
         .await?;
         self.say(&format!("cluster {} serves: {}", request.cluster_id, request.point))?;
         self.joined(&request).await?;
+        Step::Finish.reach();
         records::remove::<RestoreProgress>(&self.paths).context("remove the note of progress")
     }
 
@@ -80,11 +82,13 @@ impl Errand {
             .map(|peer| (InstanceId(peer.instance.clone()), peer.peer_url.clone()))
             .collect();
         let id = Uuid::new_v4();
+        Step::Announce.reach();
         self.tell_others(id, None)?;
         let prepared = async {
             let members =
                 set(looks, &urls, self.typed.despite_silence).map_err(|refused| refused.complaint())?;
             let (membership, token) = Founder::of(&self.job).found()?;
+            Step::MakeRoom.reach();
             let ready = self.room(id)?;
             let mut replaces = replaced(looks);
             replaces.remove(&membership.cluster_id());
@@ -110,6 +114,7 @@ impl Errand {
                     self.make_of_own_disk(&ready, &held, &membership).await?
                 }
             };
+            Step::Judge.reach();
             self.judge(&ready)?;
             own_all(ready.directory())?;
             let request = request(point, RestorePhase::Prepared);
@@ -172,6 +177,7 @@ impl Errand {
             command.args(["--set", &set.to_string()]);
         }
         command.args(making.flags()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        Step::MakeData.reach();
         let output = command.spawn().context("start etcd-backup restore")?.wait_with_output().await?;
         if !output.status.success() {
             // It has said why on stderr.

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::UnixStream;
 
+use super::step::Step;
 use super::{Errand, LOOK_EVERY};
 use crate::atomic_file;
 use crate::datadir;
@@ -47,6 +48,7 @@ impl Errand {
             .into());
         }
         self.say("this disk has the newest log; etcd stops here, and a copy of its data is made")?;
+        Step::Hold.reach();
         self.leave(held).await?;
         self.wait_for(&self.own, "waiting until etcd has stopped here", |look| {
             let holds = look.state.restore_request == Some(held.id) && look.state.plan == "wait";
@@ -54,10 +56,13 @@ impl Errand {
         })
         .await?;
         let copy = ready.directory().join("copy");
+        Step::CopyDisk.reach();
         let log = self.copy(&copy)?;
         let committed = commit_all(&log).context("read the log of this disk")?;
+        Step::ApplyLog.reach();
         self.apply(&copy).await?;
         let restored = self.make(ready, &copy.join("member/snap/db"), HashRule::Skipped, membership)?;
+        Step::RemoveCopy.reach();
         fs::remove_dir_all(&copy).context("remove the copy")?;
         let (last, kept) = (committed.last, committed.last.index.saturating_sub(committed.before));
         Ok(format!(
@@ -98,6 +103,7 @@ impl Errand {
             target_version: None,
             run: Run::Real,
         };
+        Step::MakeData.reach();
         Ok(restore(&restoring, &mut |_, _| {}).map_err(|error| error.complaint())?)
     }
 

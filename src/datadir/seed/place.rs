@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::SeedError;
+use super::step::Step;
 use crate::datadir::layout::SEEDING;
 use crate::datadir::{Found, classify};
-use crate::fail_point;
 
 /// As etcd makes its directories and files.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -123,7 +123,7 @@ impl Place {
         for directory in [self.snap(), self.log(), self.unfinished()] {
             sync(&directory)?;
         }
-        fail_point::reach("seed:written");
+        Step::Written.reach();
         let placed = self.place_log().and_then(|()| {
             let member = self.data_dir.join("member");
             remove_empty(&member);
@@ -134,7 +134,7 @@ impl Place {
             return Err(error);
         }
         sync(&self.data_dir)?;
-        fail_point::reach("seed:placed");
+        Step::Placed.reach();
         // The second name of a log in a directory of its own. Ignored: the member is there, and nobody reads it.
         let _ = self.clear();
         Ok(())
@@ -148,7 +148,7 @@ impl Place {
             fs::hard_link(&made, &placed).map_err(doing("put in place", &placed))?;
         }
         sync(wal_dir)?;
-        fail_point::reach("seed:log-placed");
+        Step::LogPlaced.reach();
         Ok(())
     }
 

@@ -82,7 +82,7 @@ async fn drain(paths: &Paths, arguments: &[String]) -> anyhow::Result<String> {
         answer: DONE.to_owned(),
         at: journal::now(),
     };
-    Step::Done.begin();
+    Step::Done.reach();
     std::fs::create_dir_all(paths.run()).context("make the directory of drain's progress")?;
     records::write_versioned(&paths.drain_progress(), VERSION, &progress).context("note drain's progress")?;
     Ok(DONE.to_owned())
@@ -103,7 +103,7 @@ async fn decided(eyes: &mut Eyes<'_>) -> (StopSeen, Decision) {
 
 /// From now on the launcher must not rejoin, whatever becomes of this drain: pre-start clears the mark.
 fn begin(paths: &Paths) -> anyhow::Result<()> {
-    Step::Begin.begin();
+    Step::Begin.reach();
     if !paths.data_dir().exists() {
         return Ok(());
     }
@@ -150,7 +150,7 @@ async fn carry_out(eyes: &mut Eyes<'_>, seen: StopSeen, decision: Decision) -> a
 }
 
 async fn give_leadership(eyes: &Eyes<'_>, cluster: &Cluster) {
-    Step::HandOver.begin();
+    Step::HandOver.reach();
     let (own, properties) = (reach::own_etcd(eyes.job), &eyes.job.properties);
     if matches!(cluster, Cluster::Serves { own_serves: true, .. }) {
         tell(&hand_over(&own, &eyes.reach.grpc, properties.drain_timeout).await);

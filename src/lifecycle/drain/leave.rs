@@ -96,13 +96,13 @@ pub async fn leave(eyes: &mut Eyes<'_>) -> anyhow::Result<Left> {
         let step =
             match next(&decision.plan, Progress { handed_over, holds_mutex, waited: started.elapsed() }) {
                 Next::HandOver => {
-                    Step::HandOver.begin();
+                    Step::HandOver.reach();
                     tell(&hand_over(&reach::own_etcd(eyes.job), &eyes.reach.grpc, limit * 3).await);
                     handed_over = true;
                     continue;
                 }
                 Next::TakeMutex => {
-                    Step::TakeMutex.begin();
+                    Step::TakeMutex.reach();
                     take(eyes, &seen).await.map(|taken| held = taken)
                 }
                 Next::Remove => match remove(eyes, &seen, member).await {
@@ -192,7 +192,7 @@ async fn give_back(eyes: &Eyes<'_>, seen: &StopSeen) {
 
 /// Removes the entry and sees on a survivor that it is gone.
 async fn remove(eyes: &Eyes<'_>, seen: &StopSeen, member: MemberId) -> Result<(), EtcdError> {
-    Step::Remove.begin();
+    Step::Remove.reach();
     match connect(eyes, &ways(eyes, seen)).await?.remove_member(member).await {
         Ok(()) => journal::info("the member was removed", &json!({"member": member})),
         Err(EtcdError::MemberNotFound) => {
@@ -200,7 +200,7 @@ async fn remove(eyes: &Eyes<'_>, seen: &StopSeen, member: MemberId) -> Result<()
         }
         Err(error) => return Err(error),
     }
-    Step::Confirm.begin();
+    Step::Confirm.reach();
     let list = connect(eyes, &survivors(seen)).await?.linearizable_members().await?;
     if list.members.iter().any(|listed| listed.id == member) {
         return Err(EtcdError::RefusedForNow("a survivor still lists the member".to_owned()));

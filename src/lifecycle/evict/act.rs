@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::decide::{Verdict, decide};
 use super::observe::look;
+use super::step::Step;
 use crate::etcd::client::{EtcdClient, EtcdError};
 use crate::etcd::id::MemberId;
 use crate::etcd::mutex;
 use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
 use crate::job::reach::{self, Reach};
-use crate::{fail_point, journal};
+use crate::journal;
 
 /// Between the two looks that an eviction takes.
 const A_MINUTE: Duration = Duration::from_mins(1);
@@ -61,10 +62,12 @@ async fn verdict(
 async fn evict(paths: &Paths, job: &JobConfig, reach: &Reach, suspect: MemberId) -> anyhow::Result<()> {
     let limit = job.properties.observe_timeout;
     let mut client = EtcdClient::connect(&reach::own_etcd(job), reach.grpc.clone(), limit).await?;
+    Step::TakeMutex.reach();
     let Some(held) = mutex::try_take(&mut client).await? else {
         anyhow::bail!("another member is being added, removed or stopped");
     };
     let outcome = remove(paths, job, reach, suspect, &mut client).await;
+    Step::ReleaseMutex.reach();
     if let Err(error) = mutex::release(&mut client, held).await {
         let fields = json!({"why": error.to_string(), "next": "it runs out by itself within 30 s"});
         journal::warn("the mutex was not given back", &fields);
@@ -82,7 +85,7 @@ async fn remove(
 ) -> anyhow::Result<()> {
     match verdict(paths, job, reach, BTreeSet::from([suspect])).await? {
         Verdict::Evict { member } => {
-            fail_point::reach("evict:remove");
+            Step::Remove.reach();
             match client.remove_member(member).await {
                 Ok(()) | Err(EtcdError::MemberNotFound) => {}
                 Err(error) => return Err(error.into()),

@@ -4,3 +4,4 @@
 pub mod act;
 pub mod decide;
 pub mod observe;
+pub mod step;

@@ -36,7 +36,7 @@ use crate::job::config::JobConfig;
 use crate::job::paths::Paths;
 use crate::job::reach::Reach;
 use crate::lifecycle::records;
-use crate::{atomic_file, fail_point, journal};
+use crate::{atomic_file, journal};
 
 /// What acting needs besides the plan.
 pub struct Actor<'a> {
@@ -140,7 +140,7 @@ impl Actor<'_> {
             return Ok(Acted::Idle);
         }
         for step in steps {
-            fail_point::reach(&step.fail_point());
+            step.reach();
             if step == Step::Spawn {
                 let etcd = self.spawn()?;
                 return Ok(Acted::Started { etcd, member_id: member_id(plan, carried)? });
@@ -167,7 +167,7 @@ impl Actor<'_> {
         let steps = plan.steps();
         let behind = steps.into_iter().skip_while(|step| *step != Step::Spawn).skip(1);
         for step in behind.filter(|step| Afterwards::of(*step) == which) {
-            fail_point::reach(&step.fail_point());
+            step.reach();
             let taken = self.take(step, plan, seen, carried).await;
             if taken.with_context(|| format!("step {step} of plan {}", plan.name()))?.is_err() {
                 bail!("step {step} of plan {} cannot be taken any more", plan.name());
