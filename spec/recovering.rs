@@ -167,8 +167,7 @@ const OF_THE_SOURCE: [Step; 7] = [
 
 /// What a launcher does that joins the new cluster with an empty disk.
 #[cfg(feature = "long")]
-const OF_A_FOLLOWER: [Step; 8] = [
-    Step::WriteNonce,
+const OF_A_FOLLOWER: [Step; 7] = [
     Step::TakeMutex,
     Step::WriteJoinIntent,
     Step::MemberAdd,
@@ -243,7 +242,6 @@ fn killed_before_each_step_of_making_a_cluster_of_the_last_disk_it_is_one_cluste
     let slugs = fleet.slugs();
     let mut clusters = vec![fleet.whole_from(&slugs[0], 3)["cluster_id"].clone()];
     let (source, follower) = (&slugs[2], &slugs[0]);
-    // Those a survivor's errand does not take: it makes room and data by itself.
     let launchers = OF_THE_SOURCE.map(|step| (source, step.fail_point()));
     let followers = OF_A_FOLLOWER.map(|step| (follower, step.fail_point()));
     let errands = Errand::ALL.map(|step| (source, step.fail_point()));

@@ -405,6 +405,16 @@ impl Fleet {
         }
     }
 
+    /// Loses what an instance sends to all others; what they send arrives.
+    #[track_caller]
+    pub fn cut_from(&self, slug: &str) {
+        let rows = self.instances();
+        let (inside, outside): (Vec<&Value>, Vec<&Value>) = rows.iter().partition(|row| fits(row, slug));
+        for one in inside.iter().filter_map(|row| self.networked(row)) {
+            outside.iter().filter_map(|row| self.networked(row)).for_each(|other| one.mute(&other));
+        }
+    }
+
     /// Cuts two instances off from each other, as [`Self::cut`] does.
     #[track_caller]
     pub fn cut_between(&self, one: &str, other: &str) {

@@ -117,6 +117,11 @@ impl Members {
         runtime.block_on(async { on_any(&mut self, &mut None, work).await })
     }
 
+    /// Where they are, and how they are called there.
+    pub fn split(self) -> (Vec<Target>, Arc<rustls::ClientConfig>) {
+        (self.targets, self.tls)
+    }
+
     fn next(&mut self) {
         self.targets.rotate_left(1);
     }

@@ -24,19 +24,23 @@ impl Machine {
     /// Cuts two machines off from each other, for connections that are open too. Nothing is refused, what they
     /// send is lost: each sends it to a network card that nobody has. What this machine sends arrives.
     pub fn cut(&self, other: &Self) {
-        for (from, to) in [(self, other), (other, self)] {
-            from.ip(&[
-                "neighbour",
-                "replace",
-                &to.address,
-                "lladdr",
-                NOBODY,
-                "nud",
-                "permanent",
-                "dev",
-                "eth0",
-            ]);
-        }
+        self.mute(other);
+        other.mute(self);
+    }
+
+    /// Loses what this machine sends to another. What that one sends arrives.
+    pub fn mute(&self, other: &Self) {
+        self.ip(&[
+            "neighbour",
+            "replace",
+            &other.address,
+            "lladdr",
+            NOBODY,
+            "nud",
+            "permanent",
+            "dev",
+            "eth0",
+        ]);
     }
 
     /// Ends all cuts of this machine, on its side.

@@ -279,6 +279,12 @@ impl EtcdClient {
         Err(failure)
     }
 
+    /// The same connection, for what else the API has: a specification asks in ways that nothing here does.
+    #[cfg(feature = "spec")]
+    pub fn api(&self) -> etcd_client::Client {
+        self.inner.clone()
+    }
+
     async fn bounded<T>(
         limit: Duration,
         call: impl Future<Output = Result<T, etcd_client::Error>>,
