@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod dice;
 mod disk;
+mod leave;
 mod look;
 mod mishap;
 
@@ -31,6 +32,7 @@ pub(super) use cluster::Patch;
 use cluster::{Cluster, Entry};
 pub(super) use dice::Dice;
 use disk::{Log, SimDisk};
+use leave::Departure;
 pub(super) use mishap::Operator;
 
 /// A move, in the launcher's clock: looking around among three takes two to three seconds.
@@ -43,7 +45,13 @@ const CONNECTED_FOR: u64 = 17;
 const LEASE: u64 = 100;
 /// In moves: the longest pause between two looks around.
 const PAUSE: usize = 40;
-const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+/// A name is an instance id: it never comes back.
+const NAMES: [&str; 26] = [
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u",
+    "v", "w", "x", "y", "z",
+];
+/// More than that at a time shows nothing new.
+const INSTANCES: usize = 7;
 
 /// What a launcher is busy with.
 enum Busy {
@@ -85,6 +93,8 @@ pub(super) struct Instance {
     name: &'static str,
     /// How many instances it was told of.
     link: usize,
+    /// All instances that it was ever told of.
+    once_in_link: BTreeSet<&'static str>,
     pub(super) disk: SimDisk,
     /// Disks it had before.
     drawer: Vec<SimDisk>,
@@ -100,6 +110,19 @@ pub(super) struct Instance {
     changed: u64,
     /// What was last told of it.
     told: String,
+}
+
+/// What is done wrong on purpose, to see whether the model notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    /// Drain removes its member whatever the stop table and etcd say.
+    LeavesAnyway,
+    /// What is moved aside is deleted.
+    Deletes,
+    /// An eviction asks for no second look, and nobody whether the member runs.
+    EvictsAnybody,
+    /// Damaged data is started.
+    StartsDamaged,
 }
 
 /// Whether what happens is printed: words cost more than all the rest.
@@ -121,6 +144,16 @@ pub(super) struct Fleet {
     made: u64,
     /// Logs that an operator destroyed.
     destroyed: BTreeSet<u64>,
+    /// Disks of instances that were taken away.
+    orphans: Vec<SimDisk>,
+    /// All names that ever were.
+    named: Vec<&'static str>,
+    departure: Option<Departure>,
+    pub(super) sabotage: Option<Sabotage>,
+    /// An entry without an instance, and since when.
+    suspected: Option<(MemberId, u64)>,
+    /// How many moves were made.
+    pub(super) moves: u64,
     /// What happened how often.
     pub(super) counts: BTreeMap<&'static str, usize>,
     telling: Telling,
@@ -138,21 +171,29 @@ impl Fleet {
             now: 0,
             made: 0,
             destroyed: BTreeSet::new(),
+            orphans: Vec::new(),
+            named: Vec::new(),
+            departure: None,
+            sabotage: None,
+            suspected: None,
+            moves: 0,
             counts: BTreeMap::new(),
             telling,
         };
         for _ in 0..size {
             fleet.add_instance();
-            fleet.instances.iter_mut().for_each(|instance| instance.link = size);
         }
+        (0..size).for_each(|index| fleet.link_anew(index));
         fleet
     }
 
     fn add_instance(&mut self) {
-        let disk = self.fresh_disk();
+        let (disk, name) = (self.fresh_disk(), NAMES[self.named.len()]);
+        self.named.push(name);
         self.instances.push(Instance {
-            name: NAMES[self.instances.len()],
+            name,
             link: self.instances.len() + 1,
+            once_in_link: self.instances.iter().map(|instance| instance.name).chain([name]).collect(),
             disk,
             drawer: Vec::new(),
             mark: false,
@@ -164,6 +205,13 @@ impl Fleet {
             changed: 0,
             told: String::new(),
         });
+    }
+
+    /// It is told of everybody there is.
+    fn link_anew(&mut self, index: usize) {
+        let names: Vec<&'static str> = self.instances.iter().map(|instance| instance.name).collect();
+        self.instances[index].link = names.len();
+        self.instances[index].once_in_link.extend(names);
     }
 
     /// A number that nothing else has.
@@ -234,11 +282,28 @@ impl Fleet {
             .collect()
     }
 
+    /// Whether etcd removes this member when it is asked now.
+    fn lets_go(&self, id: ClusterId, leader: usize, member: MemberId) -> bool {
+        let active = self.running(id, self.instances[leader].side).any(|(_, log)| log.member == member);
+        self.clusters[&id].lets_go(member, &self.connected(id, leader), active)
+    }
+
     // --- What happens.
 
     /// One moment of one launcher, and of everybody's etcd.
     pub(super) fn go_on(&mut self, index: usize, dice: &mut Dice) {
         self.now += 1;
+        self.moves += 1;
+        if dice.one_in(6) {
+            self.depart_on(dice);
+            // It may have been the one.
+            if index >= self.instances.len() {
+                return;
+            }
+        }
+        if dice.one_in(40) {
+            self.evict(dice);
+        }
         if self.instances[index].stalled_until <= self.now {
             self.move_on(index, dice);
         }
@@ -417,8 +482,9 @@ impl Fleet {
     /// No more faults: everybody is told of everybody, runs and is connected. What is due then.
     pub(super) fn calm(&mut self, dice: &mut Dice) -> Due {
         self.flag = BootstrapFlag::On;
+        self.departure = None;
         for index in 0..self.instances.len() {
-            if self.instances[index].link < self.instances.len() {
+            if self.instances[index].link != self.instances.len() {
                 self.render_anew(index);
             }
             self.instances[index].side = 0;

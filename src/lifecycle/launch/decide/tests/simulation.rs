@@ -10,21 +10,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fleet::{Dice, Due, Fleet, Operator, Patch, Telling};
+use super::fleet::{Dice, Due, Fleet, Operator, Patch, Sabotage, Telling};
 use crate::job::properties::{BootstrapMethod, OnRemovedMember};
 use crate::lifecycle::launch::attestation::{DiskClass, InstanceId};
 use crate::lifecycle::launch::records::BootstrapRecord;
 
+/// Always the same: what they found once stays found.
 const SEEDS: u64 = 1000;
+/// And new ones each time.
+const MOVES: u64 = 1_000_000;
+/// The first of those; printed, and to be given to see the same again.
+const SEED: &str = "MODEL_SEED";
+/// How many moves instead.
+const MANY: &str = "MODEL_MOVES";
 
 /// A fleet after its story, and what was due at its end.
 fn simulate(seed: u64, telling: Telling) -> (Fleet, Due) {
+    simulate_with(seed, telling, None)
+}
+
+fn simulate_with(seed: u64, telling: Telling, sabotage: Option<Sabotage>) -> (Fleet, Due) {
     let mut dice = Dice(seed);
     let size = [1, 2, 3, 3, 3, 5][dice.below(6)];
     let policy = if dice.one_in(4) { OnRemovedMember::Refuse } else { OnRemovedMember::Rejoin };
     let operator = if dice.one_in(3) { Operator::Careless } else { Operator::Careful };
     let patch = if dice.one_in(4) { Patch::Strict } else { Patch::Relaxed };
     let mut fleet = Fleet::new(size, patch, policy, telling);
+    fleet.sabotage = sabotage;
     if dice.one_in(3) {
         fleet.method = BootstrapMethod::Seeded;
     }
@@ -64,6 +76,7 @@ fn simulate_all(seeds: impl Iterator<Item = u64>) -> BTreeMap<&'static str, usiz
             Due::Whole => "all due",
         };
         let refounded = (fleet.clusters.len() > 1).then_some("refounded");
+        *happened.entry("moves").or_default() += usize::try_from(fleet.moves).expect("a short story");
         for what in refounded.into_iter().chain([outcome]) {
             *happened.entry(what).or_default() += 1;
         }
@@ -107,9 +120,57 @@ fn every_seed_keeps_one_cluster_and_its_data_and_calm_makes_it_whole() {
         ("all due", 500),
         ("service due", 5),
         ("refounded", 5),
+        ("left", 100),
+        ("taken away", 200),
+        ("restarted by BOSH", 200),
+        ("a stop is refused", 100),
+        ("evicted", 50),
     ] {
         let times = happened.get(what).copied().unwrap_or(0);
         assert!(times >= at_least, "{what}: only {times} times; {happened:#?}");
+    }
+}
+
+/// A million moves that nobody has seen before.
+#[test]
+fn so_does_a_million_moves_of_new_seeds() {
+    let given = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let many = given(MANY).unwrap_or(MOVES);
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let first = given(SEED).unwrap_or(since_1970.as_secs() << 20);
+    println!("{SEED}={first}");
+    let moves: u64 = std::thread::scope(|scope| {
+        let half = |lane: u64| {
+            scope.spawn(move || {
+                let (mut seed, mut moves) = (first + lane, 0);
+                while moves < many.div_ceil(2) {
+                    let happened = simulate_all([seed].into_iter());
+                    moves += u64::try_from(happened["moves"]).expect("a number");
+                    seed += 2;
+                }
+                moves
+            })
+        };
+        [0, 1]
+            .map(half)
+            .map(|half| half.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
+            .iter()
+            .sum()
+    });
+    assert!(moves >= many / 2 * 2);
+}
+
+/// What is done wrong on purpose is noticed, and soon: the model would prove nothing if it accepted everything.
+#[test]
+fn each_sabotage_is_noticed() {
+    for sabotage in
+        [Sabotage::LeavesAnyway, Sabotage::Deletes, Sabotage::EvictsAnybody, Sabotage::StartsDamaged]
+    {
+        let seeds = 0..300;
+        let is_noticed = |seed| {
+            std::panic::catch_unwind(|| simulate_with(seed, Telling::Nothing, Some(sabotage))).is_err()
+        };
+        assert!(seeds.into_iter().any(is_noticed), "{sabotage:?} is never noticed");
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::world::id;
 use super::cluster::{Cluster, Entry, Lease, Role};
 use super::dice::Dice;
 use super::disk::{Damage, Log};
-use super::{Busy, CONNECTED_FOR, Etcd, Fleet, Instance, LEASE, PAUSE, Turn};
+use super::{Busy, CONNECTED_FOR, Etcd, Fleet, Instance, LEASE, PAUSE, Sabotage, Turn};
 use crate::etcd::id::{ClusterId, MemberId, PeerUrl};
 use crate::job::properties::{BootstrapMethod, OnRemovedMember};
 use crate::lifecycle::launch::attestation::Nonce;
@@ -281,7 +281,7 @@ impl Fleet {
         if !cluster.config().members.contains_key(&remove) {
             return Taken::Done;
         }
-        if !cluster.lets_go(remove, &self.connected(id, leader)) {
+        if !self.lets_go(id, leader, remove) {
             return self.put_off(index, "a removal is refused");
         }
         let side = self.instances[leader].side;
@@ -371,7 +371,9 @@ impl Fleet {
             AsideReason::Partial | AsideReason::Replaced | AsideReason::Restored => false,
         };
         assert!(may, "{log:?} is moved aside as {}", aside.reason.name());
-        disk.aside.push(log);
+        if self.sabotage != Some(Sabotage::Deletes) {
+            disk.aside.push(log);
+        }
         disk.returned = false;
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::super::step::Step;
 use super::Fleet;
 use super::cluster::{Cluster, Patch};
-use super::disk::SimDisk;
+use super::disk::{Damage, SimDisk};
 use crate::etcd::id::ClusterId;
 use crate::job::properties::OnRemovedMember;
 
@@ -103,9 +103,31 @@ impl Fleet {
         }
     }
 
+    /// What drain allowed takes no cluster's service away.
+    pub(super) fn check_stop(&self, index: usize, served: bool, before: &Able) {
+        let after = self.able();
+        let lost: Vec<_> = before.serving.difference(&after.serving).collect();
+        let name = self.instances[index].name;
+        // Who does not serve may stop at any time; and of one or two voters every stop takes the quorum.
+        let few = lost.iter().all(|id| self.clusters[id].config().voters.len() <= 2);
+        assert!(lost.is_empty() || !served || few, "a stop of {name} ends the service of {lost:?}");
+    }
+
+    /// Nor does a member that leaves or is evicted; and the disks of those that stay are a quorum.
+    pub(super) fn check_departure(&self, before: &Able) {
+        let after = self.able();
+        let lost: Vec<_> = before.serving.difference(&after.serving).collect();
+        assert!(lost.is_empty(), "a departure ends the service of {lost:?}");
+        let lost: Vec<_> = before.at_hand.difference(&after.at_hand).collect();
+        assert!(lost.is_empty(), "after a departure the disks of {lost:?} are no quorum any more");
+        self.check();
+        self.check_kept();
+    }
+
     /// Every log that ever was is on a disk, unless an operator destroyed it.
     pub(in super::super) fn check_kept(&self) {
         let disks = self.instances.iter().flat_map(|instance| instance.drawer.iter().chain([&instance.disk]));
+        let disks = disks.chain(&self.orphans);
         let kept: BTreeSet<u64> =
             disks.flat_map(SimDisk::kept).chain(self.destroyed.iter().copied()).collect();
         for cluster in self.clusters.values() {
@@ -158,7 +180,17 @@ impl Fleet {
             // Two dead voters block the add that would follow the removal of either.
             return Due::Service;
         }
-        let removed = self.attached(**id).any(|(_, log)| cluster.gone.contains(&log.member));
+        // An instance that came and went before any voter was told of it: its entry is a stranger's, for an operator.
+        let voting = self.attached(**id).filter(|(_, log)| voters.contains(&log.member));
+        let known = voting.flat_map(|(index, _)| &self.instances[index].once_in_link);
+        let known: BTreeSet<_> = known.map(|name| super::super::world::url(name)).collect();
+        if cluster.config().members.values().any(|entry| !known.contains(&entry.url)) {
+            return Due::Service;
+        }
+        // Damage that nobody has found yet changes nothing about that.
+        let logs = self.instances.iter().filter_map(|instance| instance.disk.log.as_ref());
+        let mut whole = logs.filter(|log| log.cluster == **id && log.damage != Damage::Plain);
+        let removed = whole.any(|log| cluster.gone.contains(&log.member));
         if removed && self.policy == OnRemovedMember::Refuse { Due::Service } else { Due::Whole }
     }
 

@@ -188,15 +188,16 @@ impl Cluster {
         self.config().members.len() > self.config().voters.len()
     }
 
-    /// Whether etcd removes this member.
-    pub(super) fn lets_go(&self, id: MemberId, connected: &BTreeSet<MemberId>) -> bool {
+    /// Whether etcd removes this member, with these voters connected for five seconds. Who is not connected at all, not
+    /// even just now, costs nobody anything.
+    pub(super) fn lets_go(&self, id: MemberId, connected: &BTreeSet<MemberId>, active: bool) -> bool {
         let voters = &self.config().voters;
         if !voters.contains(&id) {
             return true;
         }
         let enough = |rest: usize| rest >= quorum(voters.len() - 1);
         let others_connected = connected.iter().filter(|other| **other != id).count();
-        enough(self.started(Some(id))) && (!connected.contains(&id) || enough(others_connected))
+        enough(self.started(Some(id))) && (!active || enough(others_connected))
     }
 
     /// Whether etcd makes this learner, whose log has so many entries, a voter. It counts as started.

@@ -8,7 +8,7 @@ use super::super::world::*;
 use super::cluster::Role;
 use super::dice::Dice;
 use super::disk::{Damage, Log};
-use super::{ETCD_SEES_LATE, Etcd, Fleet};
+use super::{ETCD_SEES_LATE, Etcd, Fleet, Sabotage};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::version::EtcdVersion;
 use crate::lifecycle::launch::attestation::{LinkHash, PeerState};
@@ -46,7 +46,7 @@ impl Fleet {
         let checked =
             |log: &Log| instance.process.as_ref().is_some_and(|process| process.checked == Some(log.number));
         match &instance.disk.log {
-            Some(log) if log.damage == Damage::Plain => {
+            Some(log) if log.damage == Damage::Plain && self.sabotage != Some(Sabotage::StartsDamaged) => {
                 Disk::Damaged { why: "torn page 7".to_owned(), cluster_id: None, voters: None }
             }
             Some(log) if log.damage == Damage::Hidden && checked(log) => Disk::Damaged {

@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use super::disk::{Damage, SimDisk};
-use super::{Busy, Etcd, Fleet, NAMES};
+use super::{Busy, Etcd, Fleet, INSTANCES, NAMES};
 use crate::job::properties::{BootstrapFlag, BootstrapMethod};
 use crate::lifecycle::launch::records::Ending;
 
@@ -18,7 +18,7 @@ impl Fleet {
     pub(in super::super) fn mishap(&mut self, operator: Operator, dice: &mut Dice) {
         let index = dice.below(self.instances.len());
         let may_touch = operator == Operator::Careless || self.can_spare(index);
-        let what = match dice.below(32) {
+        let what = match dice.below(36) {
             0..=3 => {
                 self.kill(index);
                 "killed"
@@ -71,7 +71,11 @@ impl Fleet {
                 self.instances[index].stalled_until = self.now + 150;
                 "stalled"
             }
-            24 | 25 if self.instances.len() < NAMES.len() => {
+            24 | 25
+                if self.departure.is_none()
+                    && self.instances.len() < INSTANCES
+                    && self.named.len() < NAMES.len() =>
+            {
                 self.add_instance();
                 "and one more instance"
             }
@@ -80,6 +84,10 @@ impl Fleet {
                 "rendered anew"
             }
             28 | 29 => return self.member_remove(dice),
+            32..=34 => return self.depart(dice),
+            35 if operator == Operator::Careless || self.can_spare(self.instances.len() - 1) => {
+                return self.vanish();
+            }
             30 => {
                 if dice.one_in(2) {
                     let seeded = self.method == BootstrapMethod::Seeded;
@@ -116,11 +124,11 @@ impl Fleet {
     /// BOSH stops it and starts it with a newer link.
     pub(super) fn render_anew(&mut self, index: usize) {
         self.stop(index);
-        self.instances[index].link = self.instances.len();
+        self.link_anew(index);
         self.start(index);
     }
 
-    fn stop(&mut self, index: usize) {
+    pub(super) fn stop(&mut self, index: usize) {
         let instance = &self.instances[index];
         let starting = match instance.process.as_ref().map(|process| &process.busy) {
             Some(Busy::Acting(acting)) => acting.starting(),
@@ -179,8 +187,7 @@ impl Fleet {
         let Some((id, leader)) = self.serving().first().copied() else { return };
         let mut members: Vec<_> = self.clusters[&id].config().members.keys().copied().collect();
         let member = dice.draw(&mut members);
-        let connected = self.connected(id, leader);
-        if self.clusters[&id].lets_go(member, &connected) {
+        if self.lets_go(id, leader, member) {
             self.tell(leader, || format!("an operator removes {member}"));
             let side = self.instances[leader].side;
             self.commit_change(id, side, dice, |members| {
