@@ -66,7 +66,9 @@ struct Properties {
 pub(in crate::backup) fn run(args: &Args) -> Result<Exit> {
     let file = &args.job_config;
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let config: Config = serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))?;
+    let mut json = serde_json::Deserializer::from_str(&text);
+    let config: Config =
+        serde_path_to_error::deserialize(&mut json).with_context(|| format!("read {}", file.display()))?;
     if !config.properties.backup_one_restore_all {
         return Err(Complaint::refused(
             "bbr.backup_one_restore_all: false is not true; for example: true",

@@ -74,7 +74,7 @@ fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error
     match Value::deserialize(from)? {
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
-        _ => Err(D::Error::custom("point is neither a text nor a number")),
+        _ => Err(D::Error::custom("neither a text nor a number")),
     }
 }
 
@@ -118,7 +118,7 @@ fn of_errand(file: &Path) -> Result<Typed> {
     let job: Map<String, Value> = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let properties = job.get("properties").cloned().unwrap_or_default();
     let properties: Properties =
-        serde_json::from_value(properties).map_err(|error| wrong(error.to_string()))?;
+        serde_path_to_error::deserialize(properties).map_err(|error| wrong(error.to_string()))?;
     wanted(&properties.point).map_err(|why| wrong(format!("point: {why}")))?;
     let set = properties.set.as_deref().filter(|set| !set.is_empty());
     let set = set.map(str::parse::<SetId>).transpose();

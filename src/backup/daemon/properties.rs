@@ -101,8 +101,8 @@ impl Job {
             }
             properties
         });
-        let raw: Raw = serde_json::from_value(properties.unwrap_or_default())
-            .map_err(|error| vec![format!("a property is of the wrong kind: {error}")])?;
+        let raw: Raw = serde_path_to_error::deserialize(properties.unwrap_or_default())
+            .map_err(|error| vec![error.to_string()])?;
         let mut faults = Vec::new();
         let mut fault = |error: String| faults.push(error);
 
