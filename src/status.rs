@@ -18,6 +18,7 @@ use crate::job::config::{JobConfig, Peer};
 use crate::job::lifetime::{End, Lifetime, first_to_end, lifetimes};
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::launch::listener::CatchingUp;
+use crate::lifecycle::launch::observation::Unreachable;
 use crate::lifecycle::launch::validation::Told;
 use crate::lifecycle::launcher_page;
 
@@ -159,7 +160,7 @@ async fn ask(peer: &Peer, reach: &Reach) -> (InstanceStatus, Option<Membership>)
         .ok()
         .and_then(|state| serde_json::from_value(state["certificates"].clone()).ok())
         .unwrap_or_default();
-    let launcher = state.map(|state| decision(&state));
+    let launcher = state.and_then(|state| decision(&state));
     let ready = match ready {
         Ok(page) if page.status == 200 => Ok(()),
         Ok(page) => Err(String::from_utf8_lossy(&page.body).trim().to_owned()),
@@ -190,9 +191,13 @@ async fn ask_etcd(peer: &Peer, reach: &Reach) -> Result<(Status, Option<Membersh
     Ok((status, membership))
 }
 
-fn decision(state: &Value) -> Decision {
+fn decision(state: &Value) -> Result<Decision, String> {
     let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
-    Decision {
+    // It serves its pages before it has looked around.
+    if state.is_null() {
+        return Err(Unreachable::Undecided.to_string());
+    }
+    Ok(Decision {
         row: state["row"].as_u64().unwrap_or_default(),
         plan: text("plan"),
         because: text("because"),
@@ -201,7 +206,7 @@ fn decision(state: &Value) -> Decision {
         // A launcher of an earlier release does not tell.
         validation: serde_json::from_value(state["validation"].clone()).unwrap_or_default(),
         catching_up: serde_json::from_value(state["catching_up"].clone()).ok(),
-    }
+    })
 }
 
 fn etcd_status(status: &Status) -> EtcdStatus {
@@ -395,6 +400,12 @@ mod tests {
           why:  connections that are open stay open, every new one is refused from then on
           next: `credhub regenerate -n /DIRECTOR/orders/etcd_peer` and `bosh -d orders deploy deployment/etcd.yml`; docs/certificates.md#renew
         ");
+    }
+
+    #[test]
+    fn a_launcher_that_has_only_just_started_is_told_as_such() {
+        assert_eq!(decision(&Value::Null).unwrap_err(), "its launcher has not decided anything yet");
+        assert_eq!(decision(&serde_json::json!({"row": 7, "plan": "wait"})).unwrap().row, 7);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::job::config::{JobConfig, Peer};
 use crate::job::reach::{self, Reach};
 use crate::lifecycle::launch::attestation::{InstanceId, PeerState};
 use crate::lifecycle::launch::listener::RestoreFiles;
+use crate::lifecycle::launch::observation::Unreachable;
 use crate::lifecycle::launch::standing::Standing;
 use crate::lifecycle::launcher_page;
 
@@ -78,7 +79,8 @@ pub(super) async fn all(job: &JobConfig, reach: &Reach, wanted: Wanted) -> Looks
 /// Asks one.
 pub(super) async fn one(job: &JobConfig, peer: &Peer, reach: &Reach) -> Result<Look, String> {
     let target = target(job, peer);
-    let page: Page = json(&target, "/state", reach, PAGE_LIMIT).await?;
+    let page: Option<Page> = json(&target, "/state", reach, PAGE_LIMIT).await?;
+    let page = page.ok_or_else(|| Unreachable::Undecided.to_string())?;
     let readiness = launcher_page(&target, "/readyz", reach, PAGE_LIMIT).await;
     let ready = readiness.is_ok_and(|answer| answer.status == 200);
     if page.state.instance.0 != peer.instance {

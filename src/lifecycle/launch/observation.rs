@@ -314,6 +314,9 @@ pub enum Unreachable {
         /// What the system said.
         why: String,
     },
+    /// A launcher answers that has only just started.
+    #[error("its launcher has not decided anything yet")]
+    Undecided,
     /// Somebody answered, but not in the expected language.
     #[error("not understood: {why}")]
     Protocol {

@@ -340,14 +340,20 @@ pub async fn healthy(target: &Target, tls: Arc<ClientConfig>, limit: Duration) -
 
 async fn ask_launcher(target: &Target, tls: Arc<ClientConfig>, limit: Duration) -> Answer<PeerState> {
     match http::get(target, "/state", tls, limit).await {
-        Ok(answer) if answer.status == 200 => match serde_json::from_slice(&answer.body) {
-            Ok(state) => Answer::Got(state),
-            Err(error) => Answer::Failed(Unreachable::Protocol { why: format!("/state: {error}") }),
-        },
+        Ok(answer) if answer.status == 200 => peer_state(&answer.body),
         Ok(answer) => {
             Answer::Failed(Unreachable::Protocol { why: format!("/state answered {}", answer.status) })
         }
         Err(error) => Answer::Failed(Unreachable::from(&error)),
+    }
+}
+
+fn peer_state(page: &[u8]) -> Answer<PeerState> {
+    match serde_json::from_slice(page) {
+        Ok(Some(state)) => Answer::Got(state),
+        // It serves its pages before it has looked around.
+        Ok(None) => Answer::Failed(Unreachable::Undecided),
+        Err(error) => Answer::Failed(Unreachable::Protocol { why: format!("/state: {error}") }),
     }
 }
 
@@ -428,6 +434,12 @@ mod tests {
 
     fn answer(status: u16, cluster_id: Option<&str>, body: &str) -> http::Answer {
         http::Answer { status, cluster_id: cluster_id.map(str::to_owned), body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_launcher_that_has_only_just_started_has_decided_nothing() {
+        assert_eq!(peer_state(b"null"), Answer::Failed(Unreachable::Undecided));
+        assert!(matches!(peer_state(b"{}"), Answer::Failed(Unreachable::Protocol { .. })));
     }
 
     #[test]
