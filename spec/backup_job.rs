@@ -181,7 +181,11 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
     assert_eq!(three.trim(), "", "it goes back");
     fleet.ssh(&slugs[0], &format!("{backup} verify --deep")).succeeded();
 
-    // What was deleted and compacted goes back to the disks: one member after the other, none of them while it leads.
+    // With a member away another one must not pause, however much there is to gain.
+    let away = slugs.iter().skip(1).find(|slug| state(slug)["role"] == "standby").unwrap();
+    fleet.halt(away);
+    let told = || slugs.iter().map(|slug| log(slug)).collect::<String>();
+    let put_off = || told().matches("no member is defragmented now").count();
     let fill = "for at in $(seq 16); do head -c 1000000 /dev/zero | tr '\\0' v | etcdctl put big-$at; done";
     fleet.ssh(&slugs[0], &format!("{fill} && etcdctl del big- --prefix")).succeeded();
     let last = written("five");
@@ -192,12 +196,20 @@ fn the_job_backs_up_a_deployment_into_s3_whoever_is_active() {
         let each = answer.as_array().cloned().unwrap_or_default();
         each.iter().filter_map(|one| one["Status"]["dbSize"].as_u64()).collect()
     };
+    let before = put_off();
+    eventually("the schedule has come and gone", || (put_off() > before + 1).then_some(()));
+    assert!(!told().contains("member defragmented"));
+    let large = sizes();
+    assert!(large.len() == 2 && large.iter().all(|bytes| *bytes > 8 << 20), "{large:?}");
+
+    // When it is back, what was deleted and compacted goes back to the disks: one member after the other, none of them
+    // while it leads.
+    fleet.resume(away);
     eventually("every database is small again", || {
         let sizes = sizes();
         (sizes.len() == 3 && sizes.iter().all(|bytes| *bytes < 8 << 20)).then_some(())
     });
-    let told: String = slugs.iter().map(|slug| log(slug)).collect();
-    let defragmented: Vec<Value> = told
+    let defragmented: Vec<Value> = told()
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|line| line["msg"] == "member defragmented")

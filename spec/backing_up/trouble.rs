@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::etcd::{Etcd, Start};
@@ -40,16 +41,47 @@ fn the_newest_set_is_restored_to_prove_it_and_nothing_is_left_of_that() {
     assert!(job.ended().success());
     assert!(!scratch.exists());
 
+    // Killed, it takes the child with it that restores, also one that is held.
     let job = Job::start(&shop, &etcd, "second", &each_second, None);
-    restores();
+    let child = eventually("a restore that is held in the middle", || {
+        let child = child_of(job.child.id())?;
+        // It may have ended just now.
+        kill(Pid::from_raw(child), Signal::SIGSTOP).ok()?;
+        let is_held = eventually("it is held, or has ended", || match state(child) {
+            Some('T') => Some(true),
+            None | Some('Z') => Some(false),
+            Some(_) => None,
+        });
+        is_held.then_some(child)
+    });
+    assert!(scratch.exists());
     job.signal(Signal::SIGKILL);
     job.ended();
+    eventually("the end of what it started", || matches!(state(child), None | Some('Z')).then_some(()));
     // What a child leaves that died with it.
     fs::create_dir_all(scratch.join("left")).unwrap();
     let never = json!({"verification.schedule": ""});
     let job = Job::start(&shop, &etcd, "third", &never, None);
     job.says("this instance takes the backups now");
     assert!(!scratch.exists());
+}
+
+/// State and parent of a process, as the kernel tells them.
+fn process(pid: i32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // A program's name may contain anything.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn state(pid: i32) -> Option<char> {
+    process(pid).map(|(state, _)| state)
+}
+
+fn child_of(parent: u32) -> Option<i32> {
+    let all = fs::read_dir("/proc").unwrap();
+    let mut pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.find(|pid| process(*pid).is_some_and(|(_, of)| of == parent))
 }
 
 /// A store that takes nothing holds etcd back, not our memory; when it takes something again, all of it is there.
