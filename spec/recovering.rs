@@ -228,6 +228,12 @@ fn of_the_last_disk_that_is_left_a_cluster_is_made_again_by_one_errand() {
     }
     assert_eq!(fleet.asides(&slugs[2], "restored").len(), 1, "the disk that was left is kept");
     assert!(write_once(&fleet, "since", "1"));
+    // A command that was killed behind its work is run again like any other: what serves is not made once more.
+    for answer in fleet.ssh_all(&slugs, &format!("{BACKUP} restore-cluster --again --to survivors")) {
+        assert_eq!(answer.code, 0, "{}\n{}", answer.text(), fleet.log_tails());
+    }
+    assert_eq!(fleet.whole_from(&slugs[0], 3)["cluster_id"], after["cluster_id"]);
+    assert_eq!(get(&fleet, &slugs[0], "since"), "1");
 }
 
 /// One disaster after the other within the hour in which a request counts, and somebody dies before each step of making

@@ -17,6 +17,12 @@ pub enum Wanted {
     Newest,
 }
 
+/// Whether nothing has to be done once more for `again`: the cluster that was made of the newest disk serves, and a
+/// cluster that serves is never made of a disk again. So a command that was killed behind its work is run again like any.
+pub(super) fn suffices(look: &Look, wanted: Wanted, again: bool) -> bool {
+    !again || wanted == Wanted::Newest && look.ready
+}
+
 /// Why nobody restores.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -90,7 +96,7 @@ pub fn source(looks: &Looks, wanted: Wanted, asked: &str, again: bool) -> Result
         mine.is_some_and(|request| {
             let done = look.has_restored(request.id);
             let counts = look.state.restore_request == Some(request.id);
-            request.asked == asked && (counts || done && !again && !is_over(request))
+            request.asked == asked && (counts || done && suffices(look, wanted, again) && !is_over(request))
         })
     };
     if let Some((instance, _)) = answering.iter().find(begun) {

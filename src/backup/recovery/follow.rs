@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
+use super::choose::{Wanted, suffices};
 use super::seen::{Look, Looks};
 use super::{Errand, told};
 use crate::etcd::id::ClusterId;
@@ -42,6 +43,7 @@ struct Follower<'a> {
     /// The cluster on its disk.
     cluster: Option<ClusterId>,
     asked: &'a str,
+    wanted: Wanted,
     again: bool,
     /// Whether it has waited for longer than a source needs to begin.
     waited: bool,
@@ -58,13 +60,14 @@ impl Follower<'_> {
         });
         if let Some(request) = request {
             let done = look.has_restored(request.id);
+            let suffices = suffices(look, self.wanted, self.again);
             let is_here = self.cluster == Some(request.cluster_id);
             let is_asked = request.members.contains_key(self.own);
             // Until it ends, a source says what it works on; what it did before `again` was asked for is over.
             let works_on = look.files.progress.as_ref().map(|progress| progress.request);
-            let is_old = self.again && works_on != Some(request.id) && (works_on.is_some() || !self.waited);
+            let is_old = !suffices && works_on != Some(request.id) && (works_on.is_some() || !self.waited);
             match (is_here, done, is_asked) {
-                (true, true, _) if !self.again => return Offered::Done(request.clone()),
+                (true, true, _) if suffices => return Offered::Done(request.clone()),
                 (false, true, _) if is_old => {}
                 (false, _, true) => return Offered::Stop(request.clone()),
                 (false, true, false) if look.ready => return Offered::Join(request.clone()),
@@ -96,6 +99,7 @@ impl Errand {
             own: &self.own,
             cluster,
             asked: self.asked.as_str(),
+            wanted: self.typed.from.wanted(),
             again: self.typed.again,
             waited: began.elapsed() >= STALE_FOR,
             now_unix_secs: unix_secs(),
@@ -193,8 +197,15 @@ mod tests {
         };
         let offered = |look: &Look, cluster: Option<ClusterId>, again: bool| {
             let own = InstanceId::from("a");
-            let follower =
-                Follower { own: &own, cluster, asked: "latest", again, waited: false, now_unix_secs: 1_000 };
+            let follower = Follower {
+                own: &own,
+                cluster,
+                asked: "latest",
+                wanted: Wanted::Anybody,
+                again,
+                waited: false,
+                now_unix_secs: 1_000,
+            };
             match follower.offered(&source, look) {
                 Offered::Nothing => "nothing",
                 Offered::Stop(_) => "stop",
@@ -233,6 +244,7 @@ mod tests {
                 own: &own,
                 cluster: None,
                 asked: "latest",
+                wanted: Wanted::Anybody,
                 again: true,
                 waited: true,
                 now_unix_secs: 1_000,
@@ -241,6 +253,27 @@ mod tests {
         };
         assert!(waited(&asked(true, true)), "no other one has come");
         assert!(!waited(&works_on(2)), "the source needs longer than that");
+
+        // A cluster that was made of the newest disk and serves is not made once more.
+        let of_the_newest = |cluster: Option<ClusterId>, serves: bool| {
+            let own = InstanceId::from("a");
+            let mut look = asked(true, true);
+            look.ready = serves;
+            let follower = Follower {
+                own: &own,
+                cluster,
+                asked: "latest",
+                wanted: Wanted::Newest,
+                again: true,
+                waited: false,
+                now_unix_secs: 1_000,
+            };
+            follower.offered(&source, &look)
+        };
+        assert!(matches!(of_the_newest(Some(NEW), true), Offered::Done(_)));
+        assert!(matches!(of_the_newest(None, true), Offered::Stop(_)));
+        assert_eq!(of_the_newest(Some(NEW), false), Offered::Nothing, "quorum is lost once more");
+        assert_eq!(of_the_newest(None, false), Offered::Nothing);
 
         let gave_up = look(|look| {
             let failed = Some("no backup".to_owned());

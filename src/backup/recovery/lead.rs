@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::choose::{replaced, set};
+use super::choose::{replaced, set, suffices};
 use super::seen::{Look, Looks};
 use super::step::Step;
 use super::{Errand, From, own_all};
@@ -34,8 +34,13 @@ impl Errand {
             looks.get(&self.own).and_then(|look| look.as_ref().ok()).context("the own launcher is silent")?;
         let request = match self.begun(own) {
             Some((request, true)) => {
+                let once_more = if self.typed.again {
+                    "the cluster serves, so there is nothing to make it of once more"
+                } else {
+                    "`again` restores it once more"
+                };
                 self.say(&format!(
-                    "request {} has restored {} already; `again` restores it once more",
+                    "request {} has restored {} already; {once_more}",
                     request.id, request.point
                 ))?;
                 request
@@ -66,7 +71,8 @@ impl Errand {
         }
         let left = request.expires_unix_secs.saturating_sub(unix_secs());
         if own.has_restored(request.id) {
-            return (left > 0 && !self.typed.again).then(|| (request.clone(), true));
+            let suffices = suffices(own, self.typed.from.wanted(), self.typed.again);
+            return (left > 0 && suffices).then(|| (request.clone(), true));
         }
         let ready = Ready::of(&self.paths, request.id);
         let goes_on = left > LEFT_SECS && (ready.is_whole(&self.paths) || ready.is_being_placed());

@@ -127,6 +127,12 @@ fn again_passes_over_what_is_done_and_not_over_what_goes_on() {
 
     assert_eq!(again(begun("b", "latest", true, NEVER)), "a");
     assert_eq!(again(begun("b", "latest", false, NEVER)), "b");
+
+    let newest = |b| source(&three(at(9, 9), b, empty()), Wanted::Newest, "survivors", true).map(|who| who.0);
+    let mut made = begun("b", "survivors", true, NEVER);
+    assert_eq!(newest(made.clone()), Ok("b".to_owned()), "what was made of the newest disk serves");
+    made.as_mut().unwrap().ready = false;
+    assert_eq!(newest(made), Ok("a".to_owned()), "it has lost its quorum once more");
 }
 
 #[test]
