@@ -23,7 +23,7 @@ use etcd_release::job::lifetime::Lifetime;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-use given::{Ca, replace};
+use given::{Ca, replace, serial_in};
 use support::fleet::{Fleet, repository};
 use support::load::{Load, Report, assert_nothing_lost, write_once};
 use support::trouble::{id_of, property};
@@ -37,11 +37,6 @@ const ISSUE: [&str; 2] = ["issue-from-second-client-ca.yml", "issue-from-second-
 /// How much is written at least during each deploy.
 const WRITES: usize = 40;
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// Serial number of the first certificate in a file.
-fn serial_in(path: &Path) -> String {
-    Lifetime::of("", &certificates(path).unwrap()[0]).unwrap().serial
-}
 
 fn config(fleet: &Fleet, slug: &str) -> PathBuf {
     fleet.instance(slug).job("etcd").join("config")

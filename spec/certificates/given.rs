@@ -4,11 +4,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use etcd_release::etcd::tls::{Files, Role};
+use etcd_release::etcd::tls::{Files, Role, certificates};
+use etcd_release::job::lifetime::Lifetime;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 /// What members are dialled by, and what an operator on the VM types.
@@ -45,6 +48,11 @@ impl Ca {
 
     /// A certificate for a role that ends so many days from now.
     pub(crate) fn issue(&self, role: Role, days: i64) -> Leaf {
+        self.issue_changed(role, |parameters| ends(parameters, days))
+    }
+
+    /// A certificate for a role that ends a year from now, changed.
+    pub(crate) fn issue_changed(&self, role: Role, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let names = match role {
             Role::Server | Role::Peer => NAMES.map(str::to_owned).to_vec(),
             Role::Admin | Role::Client => Vec::new(),
@@ -58,10 +66,8 @@ impl Ca {
             }
             Role::Admin | Role::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
         };
-        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(days * 24);
-        let end = end.to_zoned(jiff::tz::TimeZone::UTC).date();
-        let (month, day) = (end.month().unsigned_abs(), end.day().unsigned_abs());
-        parameters.not_after = rcgen::date_time_ymd(i32::from(end.year()), month, day);
+        ends(&mut parameters, 365);
+        change(&mut parameters);
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap().pem() + &self.chain;
         Leaf { certificate, key: key.serialize_pem() }
@@ -72,6 +78,29 @@ impl Ca {
         let leaf = self.issue(role, 365);
         json!({"ca": self.pem, "certificate": leaf.certificate, "private_key": leaf.key})
     }
+}
+
+/// It ends at the beginning of that day, which may have been.
+pub(crate) fn ends(parameters: &mut CertificateParams, days: i64) {
+    let (year, month, day) = day_in(days);
+    parameters.not_after = rcgen::date_time_ymd(year, month, day);
+}
+
+/// It begins then.
+pub(crate) fn begins(parameters: &mut CertificateParams, days: i64) {
+    let (year, month, day) = day_in(days);
+    parameters.not_before = rcgen::date_time_ymd(year, month, day);
+}
+
+fn day_in(days: i64) -> (i32, u8, u8) {
+    let day = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(days * 24);
+    let day = day.to_zoned(jiff::tz::TimeZone::UTC).date();
+    (i32::from(day.year()), day.month().unsigned_abs(), day.day().unsigned_abs())
+}
+
+/// Serial number of the first certificate in a file.
+pub(crate) fn serial_in(path: &Path) -> String {
+    Lifetime::of("", &certificates(path).unwrap()[0]).unwrap().serial
 }
 
 fn authority(name: &str, constraints: BasicConstraints) -> (CertificateParams, KeyPair) {
@@ -91,12 +120,18 @@ impl Leaf {
         replace(&files.key, &self.key);
     }
 
+    /// As rustls takes them.
+    pub(crate) fn loaded(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes()).map(Result::unwrap).collect();
+        (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
+    }
+
     /// The serial number, in hexadecimal.
     pub(crate) fn serial(&self) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("leaf.crt");
         fs::write(&path, &self.certificate).unwrap();
-        super::serial_in(&path)
+        serial_in(&path)
     }
 }
 
