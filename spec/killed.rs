@@ -24,12 +24,13 @@ const FIRST_BOOT: [Step; 6] = [
 ];
 
 /// The steps of a start on data.
-const START: [Step; 5] = [
+const START: [Step; 6] = [
     Step::WriteInitialisedMark,
     Step::Validate,
     Step::WriteConfiguration,
     Step::RemoveExitRecord,
     Step::Spawn,
+    Step::AnnouncePeerUrl,
 ];
 
 const SOON: &str = "- type: replace\n  path: /instance_groups/name=etcd/jobs/name=etcd/properties/ready_timeout?\n  value: 1s\n";

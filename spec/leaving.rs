@@ -262,6 +262,15 @@ fn an_instance_that_was_hard_stopped_and_then_deleted_is_evicted() {
     assert!(told.contains("an entry without an instance was evicted"), "{told}");
 }
 
+/// Notes on the disk of an instance that somebody with this URL was in its link once.
+fn remember(fleet: &Fleet, slug: &str, url: &str) {
+    let history = fleet.store(slug).join(".launcher/links.json");
+    let mut links: Value =
+        serde_json::from_str(&fs::read_to_string(&history).expect("a history")).expect("JSON");
+    links["peer_urls"].as_array_mut().expect("a list").push(url.into());
+    fs::write(&history, links.to_string()).expect("change the history");
+}
+
 /// A stale learner blocks every join, since etcd takes one at a time. Whoever was never in the link stays.
 #[test]
 fn a_learner_of_an_instance_that_vanished_is_evicted_and_a_stranger_is_not() {
@@ -275,14 +284,34 @@ fn a_learner_of_an_instance_that_vanished_is_evicted_and_a_stranger_is_not() {
     fleet.deploy().succeeded();
     assert_eq!(member_ids(&fleet.status()).len(), 2, "a stranger was evicted");
 
-    let history = fleet.store(&slug).join(".launcher/links.json");
-    let mut links: Value =
-        serde_json::from_str(&fs::read_to_string(&history).expect("a history")).expect("JSON");
-    links["peer_urls"].as_array_mut().expect("a list").push(url.into());
-    fs::write(&history, links.to_string()).expect("change the history");
+    remember(&fleet, &slug, url);
     let started = Instant::now();
     fleet.deploy().succeeded();
 
     assert_eq!(member_ids(&fleet.status()), before, "{}", fleet.log_tails());
     assert!(started.elapsed() < DEADLINE);
+}
+
+/// Before each of them in turn; the next deploy goes on, and a mutex that was left runs out.
+#[test]
+#[cfg(feature = "long")]
+fn an_eviction_killed_before_any_step_is_finished_by_a_later_deploy() {
+    use etcd_release::lifecycle::evict::step::Step as Eviction;
+
+    let fleet = Fleet::new(&[BOOTSTRAP, SINGLE]).deployed();
+    let before = member_ids(&fleet.eventually("one voter", |seen| voters(seen) == 1 && all_ready(seen)));
+    let slug = fleet.slugs().remove(0);
+    for step in Eviction::ALL {
+        let url = format!("https://{step}.etcd.default.etcd.bosh:2380");
+        let add = format!("etcdctl member add vanished --learner --peer-urls={url}");
+        fleet.ssh(&slug, &add).succeeded();
+        remember(&fleet, &slug, &url);
+        let armed = fleet.arm(&slug, &step.fail_point());
+
+        fleet.deploy().failed();
+        assert!(!armed.exists(), "nobody came to {step}");
+        fleet.deploy().succeeded();
+
+        assert_eq!(member_ids(&fleet.status()), before, "{step}: {}", fleet.log_tails());
+    }
 }

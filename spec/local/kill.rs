@@ -2,7 +2,64 @@
 
 use std::process::Stdio;
 
+#[cfg(feature = "fail-points")]
+use etcd_release::local::milestone::Milestone;
+
 use super::lab::Lab;
+
+/// Where a deploy dies, of an instance that comes, changes or goes.
+#[cfg(feature = "fail-points")]
+const OF_A_DEPLOY: [Milestone; 8] = [
+    Milestone::Placed,
+    Milestone::CreatedRoot,
+    Milestone::DiskRecorded,
+    Milestone::Configured,
+    Milestone::Started,
+    Milestone::Drained,
+    Milestone::Stopped,
+    Milestone::Orphaned,
+];
+#[cfg(feature = "fail-points")]
+const OF_A_DELETION: [Milestone; 4] =
+    [Milestone::Drained, Milestone::DeletedVm, Milestone::Orphaned, Milestone::Forgotten];
+#[cfg(feature = "fail-points")]
+const OF_A_LARGER_DISK: [Milestone; 3] =
+    [Milestone::DiskToCome, Milestone::DiskCopied, Milestone::DiskReplaced];
+#[cfg(feature = "fail-points")]
+const WITH_NAMESPACES: [Milestone; 3] = [Milestone::Placed, Milestone::CreatedRoot, Milestone::Configured];
+
+/// A milestone that is added must be died at as well.
+#[test]
+#[cfg(feature = "fail-points")]
+fn commands_die_at_every_milestone_somewhere_below() {
+    let died: std::collections::BTreeSet<Milestone> =
+        [&OF_A_DEPLOY[..], &OF_A_DELETION, &OF_A_LARGER_DISK, &WITH_NAMESPACES, &[Milestone::Renamed]]
+            .concat()
+            .into_iter()
+            .collect();
+    assert_eq!(died, Milestone::ALL.into());
+}
+
+#[test]
+#[cfg(feature = "fail-points")]
+fn a_death_behind_a_new_name_loses_nothing() {
+    let lab = Lab::new().instances(2).deployed();
+    lab.ssh("recorder/1", "touch /var/vcap/store/mine").succeeded();
+    let lab = lab.ops(&[
+        "{type: replace, path: \"/instance_groups/name=recorder/migrated_from?\", value: [{name: recorder}]}",
+        "{type: replace, path: /instance_groups/name=recorder/name, value: keeper}",
+    ]);
+    assert!(lab.dies_at(&["deploy"], &Milestone::Renamed.fail_point()), "it is never reached");
+
+    lab.deploy().succeeded();
+
+    assert_eq!((lab.recorders(), lab.supervisors().len(), lab.disks()), (2, 2, 2));
+    lab.ssh("keeper/1", "test -e /var/vcap/store/mine").succeeded();
+    for slug in ["keeper/0", "keeper/1"] {
+        let hosts = lab.ssh(slug, "cat /etc/hosts /var/vcap/instance/name").succeeded().stdout;
+        assert!(!hosts.contains("recorder.default"), "{slug}: {hosts}");
+    }
+}
 
 /// The command is killed as soon as it says that it begins a step; the next one must finish the work.
 #[test]
@@ -108,17 +165,7 @@ fn a_script_whose_command_was_killed_before_it_ran_never_runs() {
 #[test]
 #[cfg(feature = "fail-points")]
 fn a_death_between_any_two_steps_is_made_good_by_the_next_deploy() {
-    let points = [
-        "placed",
-        "created-root",
-        "disk-recorded",
-        "configured",
-        "started",
-        "drained",
-        "stopped",
-        "orphaned",
-    ];
-    for point in points.map(|name| format!("local:{name}")) {
+    for point in OF_A_DEPLOY.map(Milestone::fail_point) {
         let lab = Lab::new().instances(1);
         if !lab.dies_at(&["deploy"], &point) {
             // Not reached by a first deploy: by an update then, or by one that takes an instance away.
@@ -143,7 +190,7 @@ fn a_death_between_any_two_steps_is_made_good_by_the_next_deploy() {
 #[test]
 #[cfg(feature = "fail-points")]
 fn a_death_between_any_two_steps_of_a_deletion_is_made_good_by_the_next_one() {
-    for point in ["drained", "deleted-vm", "orphaned", "forgotten"].map(|name| format!("local:{name}")) {
+    for point in OF_A_DELETION.map(Milestone::fail_point) {
         let lab = Lab::new().instances(2).deployed();
         assert!(lab.dies_at(&["delete-deployment"], &point), "{point} is never reached");
 
@@ -157,7 +204,7 @@ fn a_death_between_any_two_steps_of_a_deletion_is_made_good_by_the_next_one() {
 #[test]
 #[cfg(feature = "fail-points")]
 fn a_death_while_a_disk_is_copied_loses_nothing() {
-    for point in ["disk-to-come", "disk-copied", "disk-replaced"].map(|name| format!("local:{name}")) {
+    for point in OF_A_LARGER_DISK.map(Milestone::fail_point) {
         let lab = Lab::new().instances(1).deployed();
         lab.ssh("recorder/0", "echo content > /var/vcap/store/mine").succeeded();
         let lab = lab.disk_mib(2048);
@@ -174,7 +221,7 @@ fn a_death_while_a_disk_is_copied_loses_nothing() {
 #[test]
 #[cfg(feature = "fail-points")]
 fn a_death_with_namespaces_is_made_good_too() {
-    for point in ["placed", "created-root", "configured"].map(|name| format!("local:{name}")) {
+    for point in WITH_NAMESPACES.map(Milestone::fail_point) {
         let lab = Lab::new().instances(2).in_namespaces();
         assert!(lab.dies_at(&["deploy"], &point), "{point} is never reached");
 
