@@ -22,6 +22,8 @@ use crate::lifecycle::launch::observation::Unreachable;
 use crate::lifecycle::launch::validation::Told;
 use crate::lifecycle::launcher_page;
 
+mod outage;
+
 /// The version of the JSON this tool prints. Fields are added, never changed, within one version.
 pub const VERSION: u32 = 1;
 /// No instance is waited for longer.
@@ -279,6 +281,9 @@ pub fn table(status: &ClusterStatus, now_unix_secs: i64) -> String {
             line(format_args!("  certs     first {}: {}", first.name(), first.words(now_unix_secs)));
         }
     }
+    if let Some(words) = outage::words(status) {
+        line(format_args!("\n{words}"));
+    }
     for (lifetime, instances) in ending(status, now_unix_secs) {
         line(format_args!(
             "\nwarning: {} {} on {}",
@@ -406,6 +411,32 @@ mod tests {
     fn a_launcher_that_has_only_just_started_is_told_as_such() {
         assert_eq!(decision(&Value::Null).unwrap_err(), "its launcher has not decided anything yet");
         assert_eq!(decision(&serde_json::json!({"row": 7, "plan": "wait"})).unwrap().row, 7);
+    }
+
+    #[test]
+    fn without_quorum_it_tells_who_is_missing_and_the_way_back() {
+        let mut waits = instance("b", true);
+        waits.etcd = Err("connection refused".to_owned());
+        if let Ok(decision) = &mut waits.launcher {
+            (decision.disk, decision.because) = ("empty".to_owned(), "no cluster serves".to_owned());
+        }
+        let status = ClusterStatus {
+            version: VERSION,
+            deployment: "orders".to_owned(),
+            cluster_id: None,
+            leader: None,
+            members: Vec::new(),
+            instances: vec![instance("a", true), waits, instance("c", false)],
+        };
+
+        let told = table(&status, -30 * 86_400);
+        insta::assert_snapshot!(told[told.find("error").expect("it says so")..], @r"
+        error: no quorum: 1 of 3 members answer, 2 are needed
+          missing b: has no data that can be used (disk empty): no cluster serves
+          missing c: silent: connection refused
+          why:  no write succeeds; with the silent ones there may be a majority, and nothing is lost
+          next: bring the silent ones back: `bosh -d orders cck`, then `bosh -d orders start`; never remove a member by hand; docs/lost.md#quorum
+        ");
     }
 
     #[test]
