@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::dice::Dice;
 use crate::schedule::{Blow, Fault, Victim};
 use crate::support::damage::overwrite;
-use crate::support::fleet::{DEADLINE, Fleet, all_ready, voters};
+use crate::support::fleet::{Answer, DEADLINE, Fleet, all_ready, voters};
 use crate::support::load::{Members, ask_any};
 use crate::support::trouble::member_of;
 
@@ -193,8 +193,10 @@ impl<'a> Nemesis<'a> {
             Fault::Deploy => self.deploy(),
             Fault::OutAndIn => {
                 let count = self.slugs.len();
-                self.fleet.scale_to(count + 1).succeeded();
-                self.fleet.scale_to(count).succeeded();
+                for count in [count + 1, count] {
+                    let answer = self.fleet.scale_to(count);
+                    self.demand(&answer);
+                }
             }
             Fault::LoseDisk => {
                 self.disks += 1;
@@ -268,8 +270,11 @@ impl<'a> Nemesis<'a> {
     }
 
     fn operate(&self, arguments: &[&str]) {
-        let answer = self.fleet.cli(arguments);
-        assert!(answer.code == 0, "{arguments:?}: {}\n{}", answer.text(), self.fleet.log_tails());
+        self.demand(&self.fleet.cli(arguments));
+    }
+
+    fn demand(&self, answer: &Answer) {
+        assert!(answer.code == 0, "{}\n{}", answer.text(), self.fleet.log_tails());
     }
 
     fn deploy(&mut self) {
@@ -280,7 +285,8 @@ impl<'a> Nemesis<'a> {
             10_000 + self.deploys
         );
         self.fleet.add_ops_text(&format!("deploy-{}.yml", self.deploys), &ops);
-        self.fleet.deploy().succeeded();
+        let answer = self.fleet.deploy();
+        self.demand(&answer);
     }
 
     /// Changes the disk of an instance that crashed, and starts it again.

@@ -189,4 +189,26 @@ fn a_single_member_without_a_director_keeps_its_data_through_stop_and_start() {
     assert_eq!(after["instances"][0]["instance"], "22222222-0000-4000-8000-000000000002");
     let value = fleet.ssh("etcd/0", "etcdctl get kept --print-value-only").succeeded();
     assert_eq!(value.stdout, "1\n");
+
+    it_is_restored_like_any_other(&fleet, &after["cluster_id"]);
+}
+
+/// The one member is the source, and there is nobody to stop.
+fn it_is_restored_like_any_other(fleet: &Fleet, before: &Value) {
+    let store = tempfile::tempdir().expect("a directory");
+    let etcd_backup = |command: &str| {
+        let url = store.path().display();
+        fleet.ssh("etcd/0", &format!("/var/vcap/jobs/etcd/bin/etcd-backup {command} --store file://{url}"))
+    };
+    etcd_backup("save").succeeded();
+    fleet.ssh("etcd/0", "etcdctl put kept 2").succeeded();
+
+    let restored = etcd_backup("restore-cluster --to latest");
+
+    assert_eq!(restored.code, 0, "{}\n{}", restored.text(), fleet.log_tails());
+    let after = fleet.eventually("one voter, ready", |seen| voters(seen) == 1 && all_ready(seen));
+    assert_ne!(after["cluster_id"], *before);
+    let value = fleet.ssh("etcd/0", "etcdctl get kept --print-value-only").succeeded();
+    assert_eq!(value.stdout, "1\n");
+    assert_eq!(fleet.asides(&fleet.slugs()[0], "restored").len(), 1);
 }

@@ -100,9 +100,7 @@ pub(super) fn words(status: &ClusterStatus) -> Option<String> {
         ),
         Way::Backup => (
             "nobody has data",
-            format!(
-                "attach an orphaned disk if there is one (`bosh disks --orphaned`), else restore a backup; a deployment that never had data is made with operations/bootstrap.yml; docs/lost.md#everything"
-            ),
+            "attach an orphaned disk if there is one (`bosh disks --orphaned`), else restore a backup; a deployment that never had data is made with operations/bootstrap.yml; docs/lost.md#everything".to_owned(),
         ),
     };
     write!(text, "\n  why:  {why}\n  next: {next}").expect("writing to a String cannot fail");
