@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a spec that cannot go on has failed")]
 
 #[path = "certificates/given.rs"]
+#[allow(dead_code, reason = "not each kind of certificate is made here")]
 mod given;
 mod support;
 
@@ -23,7 +24,7 @@ use etcd_release::job::lifetime::Lifetime;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-use given::{Ca, replace, serial_in};
+use given::{Ca, replace, serial_in, variables};
 use support::fleet::{Fleet, repository};
 use support::load::{Load, Report, assert_nothing_lost, write_once};
 use support::trouble::{id_of, property};
@@ -262,11 +263,7 @@ fn ecdsa_certificates_of_ones_own_serve_through_localhost_too_and_metrics_ask_fo
     let mut fleet = Fleet::new(&[BOOTSTRAP, SINGLE]).in_namespaces();
     fleet.add_ops_text("listen.yml", &property("client_listen_address", "0.0.0.0"));
     fleet.add_ops_text("metrics.yml", &property("metrics_port", "2381"));
-    fleet.give_variables(&json!({
-        "etcd_server": clients.variable(Role::Server),
-        "etcd_peer": members.variable(Role::Peer),
-        "etcd_admin": clients.variable(Role::Admin),
-    }));
+    fleet.give_variables(&variables(&clients, &members));
     fleet.deploy().succeeded();
     let slug = fleet.slugs().remove(0);
     fleet.whole_from(&slug, 1);

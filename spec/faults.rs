@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, reason = "what happened, and with which seed, is what a person needs")]
 #![allow(clippy::disallowed_methods, reason = "fixtures need no durability")]
 
-#[path = "faults/dice.rs"]
+#[path = "support/dice.rs"]
 mod dice;
 #[path = "faults/history.rs"]
 mod history;

@@ -6,6 +6,8 @@
 
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/etcd.rs"]
 mod etcd;
 #[path = "support/facts.rs"]
@@ -22,11 +24,12 @@ use std::sync::Mutex;
 use std::thread;
 
 use corpus::Entry;
+use dice::Dice;
 use etcd::{Etcd, Start};
 use etcd_release::datadir::validate::validate;
 use etcd_release::datadir::verdict::{Mode, Report, Verdict};
 use facts::MemberFact;
-use mutation::{Dice, Kind};
+use mutation::Kind;
 use outcome::Outcome;
 use serde_json::{Value, json};
 
@@ -285,12 +288,12 @@ fn ten_thousand_mutations_are_judged_by_what_they_hit() {
                         println!("mutation {number}");
                     }
                     let mut dice = Dice(SEED.wrapping_add(number));
-                    let mut entry = entries[usize::try_from(dice.roll(entries.len() as u64)).unwrap()];
+                    let mut entry = entries[usize::try_from(dice.below(entries.len() as u64)).unwrap()];
                     // Large logs take longer than all others together: one in twenty is enough.
-                    while entry.name == "segments" && dice.roll(20) > 0 {
-                        entry = entries[usize::try_from(dice.roll(entries.len() as u64)).unwrap()];
+                    while entry.name == "segments" && dice.below(20) > 0 {
+                        entry = entries[usize::try_from(dice.below(entries.len() as u64)).unwrap()];
                     }
-                    let kind = Kind::ALL[usize::try_from(dice.roll(Kind::ALL.len() as u64)).unwrap()];
+                    let kind = Kind::ALL[usize::try_from(dice.below(Kind::ALL.len() as u64)).unwrap()];
                     let (_guard, data_dir) = entry.copy();
                     let Some(what) = kind.apply(&data_dir, &mut dice) else { continue };
                     let verdict = judge(&data_dir, Mode::Full).verdict;

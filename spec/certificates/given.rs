@@ -103,6 +103,15 @@ pub(crate) fn serial_in(path: &Path) -> String {
     Lifetime::of("", &certificates(path).unwrap()[0]).unwrap().serial
 }
 
+/// The variables of a deployment whose certificates are all from these two.
+pub(crate) fn variables(clients: &Ca, members: &Ca) -> Value {
+    json!({
+        "etcd_server": clients.variable(Role::Server),
+        "etcd_peer": members.variable(Role::Peer),
+        "etcd_admin": clients.variable(Role::Admin),
+    })
+}
+
 fn authority(name: &str, constraints: BasicConstraints) -> (CertificateParams, KeyPair) {
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
     parameters.distinguished_name.push(DnType::CommonName, name);

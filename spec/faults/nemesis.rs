@@ -376,7 +376,7 @@ fn damage_db(db: &Path, dice: &mut Dice) {
     let pages = file.metadata().expect("measure the database").len() / PAGE;
     let survey = survey(&Db::open(file).expect("a database"), &mut ()).expect("walk through it");
     let live: Vec<u64> = (0..pages).filter(|page| survey.class(*page) == PageClass::Live).collect();
-    let page = live[usize::try_from(dice.below(live.len() as u64)).expect("few pages")];
+    let page = dice.pick(&live).expect("a database has pages");
     overwrite(db, page * PAGE + dice.below(PAGE - 64), &[0xa5; 64]);
 }
 

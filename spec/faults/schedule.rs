@@ -127,8 +127,7 @@ pub(crate) fn schedule(seed: u64, instances: u64, blows: usize) -> Vec<Blow> {
     let mut copy_taken = false;
     (0..blows)
         .map(|_| {
-            let kinds = Fault::ALL.len() as u64;
-            let fault = Fault::ALL[usize::try_from(dice.below(kinds)).expect("few kinds")];
+            let fault = dice.pick(&Fault::ALL).expect("there are some");
             let instance = usize::try_from(dice.below(instances)).expect("few instances");
             let victim = if dice.below(3) == 0 { Victim::Leader } else { Victim::Instance(instance) };
             // After a copy was taken everything that could cost another one waits for the whole cluster; and so does

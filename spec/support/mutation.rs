@@ -8,25 +8,7 @@ use etcd_release::datadir::bolt::Db;
 use etcd_release::datadir::bolt::pages::{PageClass, survey};
 
 use super::corpus::{listed, used};
-
-/// A sequence of numbers that a seed decides (splitmix64).
-#[derive(Debug, Clone)]
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below.max(1)
-    }
-
-    fn pick<T: Clone>(&mut self, some: &[T]) -> Option<T> {
-        let at = usize::try_from(self.roll(some.len() as u64)).unwrap();
-        some.get(at).cloned()
-    }
-}
+use super::dice::Dice;
 
 /// Kinds of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +110,7 @@ impl Kind {
         match self {
             Self::DbUnusedBit => {
                 let (page_size, page) = page_of(&db, dice, &[PageClass::Free, PageClass::Tail])?;
-                Some(flip(&db, page * page_size + dice.roll(page_size), dice))
+                Some(flip(&db, page * page_size + dice.below(page_size), dice))
             }
             Self::DbUnusedPageZeroed => {
                 let (page_size, page) = page_of(&db, dice, &[PageClass::Free, PageClass::Tail])?;
@@ -140,11 +122,11 @@ impl Kind {
             }
             Self::DbHeadBit => {
                 let (page_size, page) = page_of(&db, dice, &[PageClass::Live])?;
-                Some(flip(&db, page * page_size + dice.roll(48), dice))
+                Some(flip(&db, page * page_size + dice.below(48), dice))
             }
             Self::DbAnyBit => {
                 let (page_size, page) = page_of(&db, dice, &[PageClass::Live])?;
-                Some(flip(&db, page * page_size + dice.roll(page_size), dice))
+                Some(flip(&db, page * page_size + dice.below(page_size), dice))
             }
             Self::DbPageZeroed => {
                 let (page_size, page) = page_of(&db, dice, &[PageClass::Live])?;
@@ -162,37 +144,37 @@ impl Kind {
             }
             Self::DbTruncated => {
                 let (page_size, page) = page_of(&db, dice, &[PageClass::Live])?;
-                Some(truncate(&db, page * page_size + dice.roll(page_size)))
+                Some(truncate(&db, page * page_size + dice.below(page_size)))
             }
             Self::DbHeaderBroken => {
                 let page_size = page_of(&db, dice, &[PageClass::Live])?.0;
-                Some(flip(&db, dice.roll(2) * page_size + 16 + dice.roll(64), dice))
+                Some(flip(&db, dice.below(2) * page_size + 16 + dice.below(64), dice))
             }
             Self::DbBothHeadersBroken => {
                 let page_size = page_of(&db, dice, &[PageClass::Live])?.0;
-                let first = flip(&db, 16 + dice.roll(64), dice);
-                Some(format!("{first}, {}", flip(&db, page_size + 16 + dice.roll(64), dice)))
+                let first = flip(&db, 16 + dice.below(64), dice);
+                Some(format!("{first}, {}", flip(&db, page_size + 16 + dice.below(64), dice)))
             }
             Self::DbMissing => remove(&db),
             Self::DbEmpty => Some(truncate(&db, 0)),
             Self::WalBit => {
                 let (path, used) = log_of(&wal, dice)?;
-                Some(flip(&path, dice.roll(used), dice))
+                Some(flip(&path, dice.below(used), dice))
             }
             Self::WalSectorZeroed => {
                 let (path, used) = log_of(&wal, dice)?;
-                let from = dice.roll(used) / 512 * 512;
+                let from = dice.below(used) / 512 * 512;
                 let length = usize::try_from((used - from).min(512)).unwrap();
                 Some(overwrite(&path, from, &vec![0; length]))
             }
             Self::WalTorn => {
                 let path = wal.last()?;
                 let used = used_of(path);
-                Some(truncate(path, used.saturating_sub(dice.roll(60))))
+                Some(truncate(path, used.saturating_sub(dice.below(60))))
             }
             Self::WalTruncated => {
                 let (path, used) = log_of(&wal, dice)?;
-                Some(truncate(&path, dice.roll(used)))
+                Some(truncate(&path, dice.below(used)))
             }
             Self::WalBehindTheEnd => {
                 let path = wal.last()?;
@@ -210,15 +192,15 @@ impl Kind {
             }
             Self::WalHeadBit => {
                 let (path, _) = log_of(&wal, dice)?;
-                Some(flip(&path, dice.roll(40), dice))
+                Some(flip(&path, dice.below(40), dice))
             }
             Self::SnapBit => {
                 let path = snaps.last()?;
-                Some(flip(path, dice.roll(path.metadata().unwrap().len()), dice))
+                Some(flip(path, dice.below(path.metadata().unwrap().len()), dice))
             }
             Self::SnapTruncated => {
                 let path = snaps.last()?;
-                Some(truncate(path, dice.roll(path.metadata().unwrap().len())))
+                Some(truncate(path, dice.below(path.metadata().unwrap().len())))
             }
             Self::SnapMissing => remove(snaps.last()?),
             Self::SnapsMissing => {
@@ -264,7 +246,7 @@ fn name(path: &Path) -> String {
 }
 
 fn flip(path: &Path, offset: u64, dice: &mut Dice) -> String {
-    let bit = 1 << dice.roll(8);
+    let bit = 1 << dice.below(8);
     let byte = read(path, offset, 1)[0] ^ bit;
     overwrite(path, offset, &[byte])
 }

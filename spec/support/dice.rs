@@ -12,4 +12,10 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % end.max(1)
     }
+
+    /// One of these, if there are any.
+    pub(crate) fn pick<T: Clone>(&mut self, some: &[T]) -> Option<T> {
+        let at = usize::try_from(self.below(some.len() as u64)).expect("a place in a list");
+        some.get(at).cloned()
+    }
 }
