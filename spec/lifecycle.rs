@@ -273,18 +273,3 @@ fn killed_all_at_once_and_started_in_any_order_quorum_returns() {
     let value = fleet.ssh("etcd/0", "etcdctl get survives --print-value-only").succeeded();
     assert_eq!(value.stdout, "1\n");
 }
-
-#[test]
-fn secrets_are_on_no_command_line_in_no_log_and_in_no_readable_file() {
-    let fleet = Fleet::new(&[BOOTSTRAP, SINGLE]).deployed();
-    let key = fleet.read("etcd/0", "/var/vcap/jobs/etcd/config/admin.key");
-    let line = key.lines().nth(1).expect("a PEM body").to_owned();
-
-    let processes = fleet.ssh("etcd/0", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
-    assert!(!processes.stdout.contains(&line), "a key is on a command line");
-    let logs = fleet
-        .ssh("etcd/0", "cat /var/vcap/sys/log/etcd/* /var/vcap/data/etcd/*.json /var/vcap/data/etcd/*.yml");
-    assert!(!logs.stdout.contains(&line), "a key is in a log");
-    let readable = fleet.ssh("etcd/0", "find /var/vcap/jobs/etcd/ -name '*.key' -perm /o+r").succeeded();
-    assert_eq!(readable.stdout, "");
-}

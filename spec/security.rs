@@ -7,6 +7,11 @@
 #[path = "certificates/given.rs"]
 #[allow(dead_code, reason = "not each kind of certificate is made here")]
 mod given;
+#[path = "support/s3.rs"]
+#[allow(dead_code, reason = "the job has its own configuration")]
+mod s3;
+#[path = "security/secrets.rs"]
+mod secrets;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +21,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use age::secrecy::ExposeSecret;
 use etcd_release::etcd::connect::{ConnectError, Target};
 use etcd_release::etcd::http;
 use etcd_release::etcd::tls::{Role, provider};
@@ -26,6 +32,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use given::{Ca, Leaf, begins, ends, variables};
+use s3::S3;
+use secrets::{Secrets, Watch};
 use support::fleet::Fleet;
 use support::trouble::{id_of, property};
 
@@ -62,6 +70,80 @@ fn member() -> Member {
     let slug = fleet.slugs().remove(0);
     fleet.whole_from(&slug, 1);
     Member { fleet, slug, clients, members }
+}
+
+/// Grown, restarted, failing, backed up, restored, shrunk and deleted: nothing secret is ever where others can see it.
+#[test]
+fn in_a_whole_life_no_secret_is_on_a_command_line_in_an_environment_in_a_log_or_in_an_open_file() {
+    let Some(s3) = S3::start() else { return };
+    let identity = age::x25519::Identity::generate();
+    let mut secrets = Secrets::default();
+    secrets.add("the store's key", s3::SECRET);
+    secrets.add("the key of backups", identity.to_string().expose_secret());
+    let mut fleet = Fleet::new(&["bootstrap.yml", "backup.yml"])
+        .with_variable("backup_store_url=s3://bucket/etcd")
+        .with_variable("backup_store_region=us-east-1")
+        .with_variable(&format!("backup_store_access_key_id={}", s3::KEY))
+        .with_variable(&format!("backup_store_secret_access_key={}", s3::SECRET))
+        .with_monit_cycle("1");
+    let backup = |name: &str, value: &str| {
+        let path = format!("/instance_groups/name=etcd/jobs/name=etcd-backup/properties/{name}?");
+        format!("- type: replace\n  path: {path}\n  value: {value}\n")
+    };
+    let settings = [
+        backup("store/endpoint", &format!("http://{}", s3.address())),
+        backup("store/path_style", "true"),
+        backup("encryption?/recipients", &format!("[{}]", identity.to_public())),
+        backup("encryption?/identities", &format!("[{}]", identity.to_string().expose_secret())),
+    ];
+    fleet.add_ops_text("store.yml", &settings.concat());
+    let watch = Watch::begin(&fleet, secrets.clone());
+
+    fleet.scale_to(1).succeeded();
+    let slug = fleet.slugs().remove(0);
+    let mut keys = Secrets::default();
+    for name in ["server", "peer", "admin"] {
+        let key = fleet.read(&slug, &format!("/var/vcap/jobs/etcd/config/{name}.key"));
+        keys.add_key(&format!("the {name} key"), &key);
+    }
+    watch.also(&keys);
+    secrets.extend(keys);
+    fleet.scale_to(3).succeeded();
+    fleet.ssh(&slug, "etcdctl put kept 1 && etcd-status").succeeded();
+    fleet
+        .ssh(&slug, "/var/vcap/jobs/etcd/bin/etcd-backup save && /var/vcap/jobs/etcd/bin/etcd-backup list")
+        .succeeded();
+    fleet.cli(&["restart", &slug, "--no-converge"]).succeeded();
+    let slugs = fleet.slugs();
+    let restore = "/var/vcap/jobs/etcd/bin/etcd-backup restore-cluster --to latest";
+    for answer in fleet.ssh_all(&slugs, restore) {
+        assert_eq!(answer.code, 0, "{}", answer.text());
+    }
+    fleet.whole_from(&slug, 3);
+    // A start that fails tells why, and a store that refuses as well.
+    let config = fleet.instance(&slugs[2]).job("etcd").join("config");
+    let whole = fs::read_to_string(config.join("peer.crt")).unwrap();
+    given::replace(&config.join("peer.crt"), &whole[..whole.len() / 2]);
+    fleet.cli(&["restart", &slugs[2], "--no-converge"]).failed();
+    given::replace(&config.join("peer.crt"), &whole);
+    fleet.cli(&["start", &slugs[2], "--no-converge"]).succeeded();
+    fleet.scale_to(1).succeeded();
+
+    let (found, seen) = watch.end();
+    assert_eq!(found, BTreeSet::new());
+    for program in ["etcd", "etcd-launcher", "etcd-backup", "etcd-drain", "etcd-hook", "etcdctl"] {
+        assert!(seen.contains(program), "{program} was never looked at: {seen:?}");
+    }
+    let state = fleet.state_dir();
+    let may_have_them = |path: &std::path::Path| {
+        // A job's configuration, and what a Director keeps in its database.
+        let inside = path.strip_prefix(&state).unwrap_or(path).to_string_lossy().into_owned();
+        let of_the_director =
+            ["vars.yml", "manifest.yml", "spec.json"].iter().any(|name| path.ends_with(name));
+        inside.contains("/jobs/") && inside.contains("/config/") || of_the_director
+    };
+    let found = secrets::files(&state.join("deployments"), &secrets, &may_have_them);
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 /// What a door says to this certificate, shown whatever the door asks for; the server is who it says it is.

@@ -39,6 +39,10 @@ pub mod datadir_tool;
 /// Backups: the store, what lies in it, how it gets there and how data comes back from it.
 pub mod backup;
 
+/// What fuzzing calls, for bytes that somebody else has written.
+#[cfg(any(test, fuzzing))]
+pub mod foreign;
+
 /// The etcdctl wrapper: finds the real tool, sets mutual TLS, execs it.
 pub mod wrapper;
 

@@ -66,4 +66,4 @@ pub fn members(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -88,7 +88,8 @@ fn received(answer: &Answer) -> Result<BTreeMap<MemberId, String>, String> {
         .map_err(|why| format!("{RECEIVED}…: {why}"))
 }
 
-fn page(answer: &Answer) -> Result<BTreeMap<MemberId, Connected>, String> {
+/// Reads `/metrics` of an etcd. Errors: why it is no such page.
+pub(crate) fn page(answer: &Answer) -> Result<BTreeMap<MemberId, Connected>, String> {
     if answer.status != 200 {
         return Err(format!("answered {}", answer.status));
     }

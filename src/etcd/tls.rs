@@ -282,11 +282,16 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
 
 /// The certificates of a file, in DER, at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    certificates_in(&read(path)?).map_err(|why| unusable(path, "certificate", &why))
+}
+
+/// The same of what such a file holds. Errors: why it is of no use.
+pub fn certificates_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
-        Ok(chain) if chain.is_empty() => Err(unusable(path, "certificate", &"no PEM block")),
+        Ok(chain) if chain.is_empty() => Err("no PEM block".to_owned()),
         Ok(chain) => Ok(chain),
-        Err(error) => Err(unusable(path, "certificate", &error)),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -210,12 +210,14 @@ impl JobConfig {
             )
         };
         let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-        let raw: RawJob = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+        Self::of(&text).map_err(unreadable)
+    }
+
+    /// The same of what such a file holds. Errors: why it is none.
+    pub fn of(text: &[u8]) -> Result<Rendered, String> {
+        let raw: RawJob = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if raw.version != JOB_JSON_VERSION {
-            return Err(unreadable(format!(
-                "it has version {}, this program reads {JOB_JSON_VERSION}",
-                raw.version
-            )));
+            return Err(format!("it has version {}, this program reads {JOB_JSON_VERSION}", raw.version));
         }
         Ok(Rendered { address: raw.address(), job: Self::check(raw) })
     }

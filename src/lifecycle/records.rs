@@ -65,19 +65,26 @@ pub fn remove<R: Record>(paths: &Paths) -> io::Result<()> {
 pub fn read_versioned<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option<T>> {
     let why = match atomic_file::read_json::<Value>(path, BYTES_MAX)? {
         Stored::Absent => return Ok(None),
-        Stored::Present(file) => match file.get("version").and_then(Value::as_u64) {
-            Some(found) if found == u64::from(version) => match serde_json::from_value(file) {
-                Ok(record) => return Ok(Some(record)),
-                Err(error) => error.to_string(),
-            },
-            Some(found) => format!("it has version {found}, this program reads {version}"),
-            None => "it has no version".to_owned(),
+        Stored::Present(file) => match of_version(file, version) {
+            Ok(record) => return Ok(Some(record)),
+            Err(why) => why,
         },
         Stored::Unusable(why) => why,
     };
     let fields = json!({"path": path.display().to_string(), "why": why});
     journal::warn("a record is unusable and counts as absent", &fields);
     Ok(None)
+}
+
+/// What a file of this version holds. Errors: why it is of no use.
+pub fn of_version<T: DeserializeOwned>(file: Value, version: u32) -> Result<T, String> {
+    match file.get("version").and_then(Value::as_u64) {
+        Some(found) if found == u64::from(version) => {
+            serde_json::from_value(file).map_err(|error| error.to_string())
+        }
+        Some(found) => Err(format!("it has version {found}, this program reads {version}")),
+        None => Err("it has no version".to_owned()),
+    }
 }
 
 /// Writes a versioned file of another directory.

@@ -23,7 +23,7 @@ fn seeds(target: &str, extension: &str) -> Vec<Vec<u8>> {
     kept.iter().chain(found.iter().filter(|path| named(path))).map(|path| fs::read(path).unwrap()).collect()
 }
 
-fn below(directory: &Path, files: &mut Vec<PathBuf>) {
+pub(crate) fn below(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { below(&path, files) } else { files.push(path) }
@@ -31,9 +31,9 @@ fn below(directory: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// Bytes to change, each by its place as a part of the whole.
-type Changes = Vec<(u32, u8)>;
+pub(crate) type Changes = Vec<(u32, u8)>;
 
-fn changes() -> impl Strategy<Value = (prop::sample::Index, Changes, u32)> {
+pub(crate) fn changes() -> impl Strategy<Value = (prop::sample::Index, Changes, u32)> {
     (any::<prop::sample::Index>(), prop::collection::vec(any::<(u32, u8)>(), 0..20), any::<u32>())
 }
 
@@ -41,7 +41,10 @@ fn place(part: u32, length: usize) -> usize {
     usize::try_from(u64::from(part) * length as u64 / (1 << 32)).unwrap()
 }
 
-fn changed(seeds: &[Vec<u8>], (seed, changes, cut): &(prop::sample::Index, Changes, u32)) -> Vec<u8> {
+pub(crate) fn changed(
+    seeds: &[Vec<u8>],
+    (seed, changes, cut): &(prop::sample::Index, Changes, u32),
+) -> Vec<u8> {
     let mut bytes = seed.get(seeds).clone();
     for (part, byte) in changes {
         let at = place(*part, bytes.len());
