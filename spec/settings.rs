@@ -141,6 +141,8 @@ fn weakness_29_history_is_compacted_by_default_and_a_full_database_has_a_way_out
         status["instances"][0]["etcd"]["Ok"]["errors"].to_string().contains("NOSPACE")
     });
     on("etcdctl put more 1").failed();
+    let told = on("etcd-status").text();
+    assert!(told.contains("error: a database is full") && told.contains("alarm:NOSPACE"), "{told}");
 
     on("revision=$(etcdctl endpoint status --write-out=json | grep -o '\"revision\":[0-9]*' | grep -o '[0-9]*$') && etcdctl compact $revision")
         .succeeded();

@@ -22,6 +22,7 @@ use crate::lifecycle::launch::observation::Unreachable;
 use crate::lifecycle::launch::validation::Told;
 use crate::lifecycle::launcher_page;
 
+mod alarm;
 mod outage;
 
 /// The version of the JSON this tool prints. Fields are added, never changed, within one version.
@@ -281,7 +282,7 @@ pub fn table(status: &ClusterStatus, now_unix_secs: i64) -> String {
             line(format_args!("  certs     first {}: {}", first.name(), first.words(now_unix_secs)));
         }
     }
-    if let Some(words) = outage::words(status) {
+    for words in outage::words(status).into_iter().chain(alarm::words(status)) {
         line(format_args!("\n{words}"));
     }
     for (lifetime, instances) in ending(status, now_unix_secs) {
@@ -411,6 +412,34 @@ mod tests {
     fn a_launcher_that_has_only_just_started_is_told_as_such() {
         assert_eq!(decision(&Value::Null).unwrap_err(), "its launcher has not decided anything yet");
         assert_eq!(decision(&serde_json::json!({"row": 7, "plan": "wait"})).unwrap().row, 7);
+    }
+
+    #[test]
+    fn an_alarm_is_told_once_with_the_sizes_of_all_databases() {
+        let mut instances = vec![instance("a", true), instance("b", true), instance("c", false)];
+        for one in &mut instances[..2] {
+            if let Ok(etcd) = &mut one.etcd {
+                etcd.errors = vec!["memberID:10 alarm:NOSPACE ".to_owned()];
+            }
+        }
+        let mut status = ClusterStatus {
+            version: VERSION,
+            deployment: "orders".to_owned(),
+            cluster_id: Some(ClusterId(1)),
+            leader: None,
+            members: Vec::new(),
+            instances,
+        };
+
+        insta::assert_snapshot!(alarm::words(&status).concat(), @r"
+        error: a database is full: no write is taken, reads and deletions are (memberID:10 alarm:NOSPACE; a 20 KiB, b 20 KiB)
+          why:  the alarm stays when there is room again, until it is taken away
+          next: delete what nobody needs, compact, defragment one member after the other, then `etcdctl alarm disarm`; docs/recover.md#no-space
+        ");
+        if let Ok(etcd) = &mut status.instances[1].etcd {
+            etcd.errors = vec!["memberID:11 alarm:CORRUPT ".to_owned()];
+        }
+        assert_eq!(alarm::words(&status).len(), 2);
     }
 
     #[test]
